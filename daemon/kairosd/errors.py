@@ -1,0 +1,137 @@
+"""Every error Kairos raises on purpose.
+
+    KairosError                    exit 1; its message defaults to the first line of its docstring
+    ├── ConfigError                exit 78; names file, line and the nearest key
+    ├── UsageError                 exit 2; the caller asked for something that does not exist
+    │   ├── NotFoundError
+    │   └── AmbiguousIdError
+    ├── NotRunningError            exit 3; no daemon answers
+    ├── AlreadyRunningError        another daemon holds this home or this workspace
+    ├── TransitionError            a row was not in the state the caller believed
+    ├── StoreError
+    │   ├── SchemaTooNewError      the database was written by a newer Kairos
+    │   └── DiskFullError          nothing more can be made durable; acting stops
+    ├── JournalBrokenError         the hash chain does not verify
+    ├── ModelError                 a model call did not yield an answer
+    │   ├── ModelUnavailableError  temporary: down, overloaded, rate-limited, cut, malformed
+    │   ├── ModelRefusedError      permanent: bad key, unknown model, bad request
+    │   └── ModelProtocolError     it answered, but not in the form that was asked for
+    ├── ToolError                  goes back to the model as the tool's result
+    ├── SandboxError               the sandbox does not hold or cannot be built
+    ├── ExecutorError              the executor process died or answered nonsense
+    ├── CheckoutError              a snapshot, checkout or landing could not be made
+    └── NotifierError              a notifier could not deliver
+        └── NotifierRefusedError   permanent: trying again cannot help
+
+What is temporary and what is permanent is said by the class, never by the message.
+"""
+
+from __future__ import annotations
+
+
+class KairosError(Exception):
+    """Kairos could not do what was asked."""
+
+    exit_code = 1
+
+    def __init__(self, message: str | None = None, *, fix: str | None = None) -> None:
+        doc = (type(self).__doc__ or "").strip().splitlines()
+        self.message = message or (doc[0] if doc else type(self).__name__)
+        self.fix = fix
+        super().__init__(self.message if fix is None else f"{self.message} — {fix}")
+
+
+class ConfigError(KairosError):
+    """The configuration is not usable."""
+
+    exit_code = 78
+
+
+class UsageError(KairosError):
+    """That is not something Kairos understands."""
+
+    exit_code = 2
+
+
+class NotFoundError(UsageError):
+    """There is nothing with that id or name."""
+
+
+class AmbiguousIdError(UsageError):
+    """More than one thing starts with that id."""
+
+
+class NotRunningError(KairosError):
+    """The daemon is not running."""
+
+    exit_code = 3
+
+
+class AlreadyRunningError(KairosError):
+    """Another daemon is already at work here."""
+
+
+class TransitionError(KairosError):
+    """The row was no longer in the expected state."""
+
+
+class StoreError(KairosError):
+    """The database could not do what was asked."""
+
+
+class SchemaTooNewError(StoreError):
+    """The database was written by a newer version of Kairos."""
+
+    exit_code = 78
+
+
+class DiskFullError(StoreError):
+    """The disk is full: nothing more can be made durable."""
+
+
+class JournalBrokenError(KairosError):
+    """The journal's hash chain does not verify."""
+
+
+class ModelError(KairosError):
+    """The model call did not yield an answer."""
+
+
+class ModelUnavailableError(ModelError):
+    """The model cannot be reached or is overloaded; trying again later may help."""
+
+    def __init__(self, message: str | None = None, *, fix: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message, fix=fix)
+        self.retry_after = retry_after
+
+
+class ModelRefusedError(ModelError):
+    """The provider refuses this request; trying again cannot help."""
+
+
+class ModelProtocolError(ModelError):
+    """The model answered, but not in the form that was asked for."""
+
+
+class ToolError(KairosError):
+    """The tool could not do that."""
+
+
+class SandboxError(KairosError):
+    """The sandbox does not hold here, so nothing is run in it."""
+
+
+class ExecutorError(KairosError):
+    """The executor process did not answer."""
+
+
+class CheckoutError(KairosError):
+    """The private checkout could not be made or landed."""
+
+
+class NotifierError(KairosError):
+    """The notice could not be delivered now."""
+
+
+class NotifierRefusedError(NotifierError):
+    """The notifier refuses this notice; trying again cannot help."""
