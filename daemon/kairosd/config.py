@@ -1,0 +1,165 @@
+"""Sections of the configuration, as frozen models. Defaults and units here are what config.example.toml documents.
+
+TODO-LEAD: loading, errors with lines and the environment are added by the configuration part.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Seconds = Annotated[int, Field(ge=1, le=7 * 86400)]
+
+
+class Section(BaseModel):
+    """A section: unknown keys are errors, values are never coerced, nothing changes after loading."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class DaemonSection(Section):
+    """`[daemon]`. `hooks_listen` is `host:port`; `socket` a path, empty = in the home's run folder."""
+
+    hooks_listen: str = "127.0.0.1:8787"
+    socket: str = ""
+
+
+class ModelSection(Section):
+    """`[models.NAME]`. `url`, `file` and `sha256` belong to provider `local`; `timeout_seconds` is silence on the wire."""
+
+    provider: Literal["anthropic", "openai", "local"]
+    model: str = ""
+    base_url: str = ""
+    api_key_env: str = ""
+    api_key_file: str = ""
+    tool_style: Literal["native", "schema"] = "native"
+    fallback: str = ""
+    context: Annotated[int, Field(ge=1024)] = 128_000
+    max_tokens: Annotated[int, Field(ge=64)] = 4096
+    timeout_seconds: Seconds = 120
+    url: tuple[str, ...] = ()
+    file: str = ""
+    sha256: str = ""
+    threads: Annotated[int, Field(ge=0, le=256)] = 0
+
+
+class RolesSection(Section):
+    """`[roles]`: which `[models.NAME]` does what."""
+
+    decide: str = ""
+    act: str = ""
+    dream: str = ""
+
+
+class TickSection(Section):
+    """`[tick]`, in seconds."""
+
+    enabled: bool = True
+    min_seconds: Seconds = 300
+    max_seconds: Seconds = 3600
+
+
+class InitiativeSection(Section):
+    """`[initiative]`. `mode = "shadow"` decides and journals, and does nothing."""
+
+    spacing_seconds: Annotated[int, Field(ge=0, le=3600)] = 5
+    mode: Literal["on", "shadow", "off"] = "on"
+
+
+class WorkspaceSection(Section):
+    """`[[workspaces]]`."""
+
+    name: str = ""
+    path: str
+    repo: str = ""
+    level: Literal["observe", "suggest"] = "suggest"
+    trusted: bool = False
+    watch: bool = True
+    bin: tuple[str, ...] = ()
+    share: tuple[str, ...] = (".venv", "node_modules")
+    landing: Literal["branch", "patch"] = "branch"
+    ignore: tuple[str, ...] = ()
+
+
+class ScheduleSection(Section):
+    """`[[schedules]]`: exactly one of `cron` (five fields), `every` (such as `90m`) and `at` (an ISO local time)."""
+
+    name: str
+    cron: str = ""
+    every: str = ""
+    at: str = ""
+    goal: str
+    workspace: str = ""
+    misfire: Literal["skip", "once"] = "once"
+    max_late_seconds: Seconds = 86400
+
+
+class GithubSection(Section):
+    """`[webhooks.github]`: `secret_file` or `secret_env`; `max_body` in bytes; `hosts` empty = any Host header."""
+
+    secret_file: str = ""
+    secret_env: str = ""
+    hosts: tuple[str, ...] = ()
+    max_body: Annotated[int, Field(ge=1024, le=25_000_000)] = 1_000_000
+
+
+class NtfySection(Section):
+    """`[notifiers.ntfy]`."""
+
+    url: str = "https://ntfy.sh"
+    topic: str
+    token_env: str = ""
+    token_file: str = ""
+    min_severity: Literal["low", "normal", "high", "urgent"] = "normal"
+
+
+class DesktopSection(Section):
+    """`[notifiers.desktop]`."""
+
+    min_severity: Literal["low", "normal", "high", "urgent"] = "normal"
+
+
+class LogSection(Section):
+    """`[notifiers.log]`: notices in the daemon's log; on by default."""
+
+    min_severity: Literal["low", "normal", "high", "urgent"] = "low"
+
+
+class QuietHoursSection(Section):
+    """`[quiet_hours]`: local wall-clock times `HH:MM`; both empty = never quiet."""
+
+    start: str = ""
+    end: str = ""
+
+
+class GitSection(Section):
+    """`[git]`: the author of Kairos's commits; empty = the owner's git identity, read at start."""
+
+    name: str = ""
+    email: str = ""
+
+
+class RetentionSection(Section):
+    """`[retention]`."""
+
+    transcripts_days: Annotated[int, Field(ge=1)] = 90
+    checkouts_days: Annotated[int, Field(ge=1)] = 7
+    journal_compress_days: Annotated[int, Field(ge=1)] = 30
+
+
+class RuleSection(Section):
+    """`[[policy.rules]]`: globs on tool and path; deny > ask > allow."""
+
+    verdict: Literal["allow", "ask", "deny"]
+    tool: str = ""
+    path: str = ""
+
+
+class PolicySection(Section):
+    """`[policy]`: `secret_paths` and `protected_paths` add to the built-in ones."""
+
+    rules: tuple[RuleSection, ...] = ()
+    secret_paths: tuple[str, ...] = ()
+    protected_paths: tuple[str, ...] = ()
+    approval_expires_seconds: Seconds = 86400

@@ -1,0 +1,34 @@
+"""Ids: a letter for the kind, an underscore and 26 characters that sort by time.
+
+The 26 characters are a ULID (48 bits of milliseconds, 80 of randomness) in Crockford's base 32, in lower case.
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_LENGTH = 26
+
+
+def mint(kind: str, now: datetime) -> str:
+    """A new id of `kind` (one letter of `e d r c a n`) for the moment `now`."""
+    value = (int(now.timestamp() * 1000) << 80) | secrets.randbits(80)
+    return f"{kind}_{encode(value)}"
+
+
+def encode(value: int) -> str:
+    """`value` (128 bits) as 26 characters that sort like the number."""
+    return "".join(_ALPHABET[(value >> shift) & 31] for shift in range((_LENGTH - 1) * 5, -1, -5))
+
+
+def is_id(text: str, kind: str | None = None) -> bool:
+    """Whether `text` is an id or the start of one (at least the letter and the underscore)."""
+    head, underscore, rest = text.partition("_")
+    return (
+        bool(underscore)
+        and (head == kind if kind else head in set("edrcan"))
+        and len(rest) <= _LENGTH
+        and all(character in _ALPHABET for character in rest)
+    )

@@ -1,0 +1,33 @@
+"""The JSON values Kairos stores: no floats, so that a line has exactly one canonical form."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+Json: TypeAlias = "None | bool | int | str | Sequence[Json] | Mapping[str, Json]"
+JsonObject: TypeAlias = Mapping[str, Json]
+
+
+def canonical(value: Json) -> str:
+    """The one form of `value`: keys sorted, no spaces, UTF-8 kept as it is. Raises `ValueError` on a float."""
+    _refuse_floats(value)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Json) -> str:
+    """SHA-256 (hex) of the canonical form of `value`."""
+    return hashlib.sha256(canonical(value).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _refuse_floats(value: Json) -> None:
+    if isinstance(value, float):
+        raise ValueError("a float has no canonical form: store an integer of a smaller unit")
+    if isinstance(value, Mapping):
+        for item in value.values():
+            _refuse_floats(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _refuse_floats(item)

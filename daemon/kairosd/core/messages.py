@@ -1,0 +1,113 @@
+"""What is said to a model and what it says back, in no provider's dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from kairosd.core.json import Json, JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """A call the model asks for. `id` is the provider's own and goes back with the result."""
+
+    id: str
+    name: str
+    arguments: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """The answer to the `ToolUse` with the same id."""
+
+    id: str
+    text: str
+    error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One side's words. A `user` message carries text and results, an `assistant` message text and uses."""
+
+    role: Literal["user", "assistant"]
+    text: str = ""
+    uses: tuple[ToolUse, ...] = ()
+    results: tuple[ToolResult, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as the model sees it. `schema` is a JSON schema of type object."""
+
+    name: str
+    description: str
+    schema: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A forced structured answer: the model must fill this schema and say nothing else."""
+
+    name: str
+    description: str
+    schema: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One request. `system` is the stable prefix (cacheable as a whole); `max_tokens` bounds the answer.
+
+    With a `form` the answer comes as one `ToolUse` named after it; `tools` is then empty.
+    """
+
+    system: str
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...] = ()
+    form: Form | None = None
+    max_tokens: int = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """Some more of the model's prose."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class UseReady:
+    """A tool call whose block is complete; the stream may go on after it."""
+
+    use: ToolUse
+
+
+@dataclass(frozen=True, slots=True)
+class UseBroken:
+    """A tool call whose arguments are not an object of valid JSON: goes back to the model as an error."""
+
+    id: str
+    name: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call as the provider counted them; None where it did not say."""
+
+    input: int | None = None
+    output: int | None = None
+    cache_read: int = 0
+    cache_write: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The end of a whole stream. A stream without it was cut."""
+
+    stop: Literal["end", "tool_use", "length", "refusal"]
+    usage: Usage = field(default_factory=Usage)
+
+
+StreamPart: TypeAlias = TextDelta | UseReady | UseBroken | Done

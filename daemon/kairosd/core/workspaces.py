@@ -1,0 +1,52 @@
+"""Workspaces: the watched folders, each with its own policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from kairosd.core.policy import Level
+
+
+class Landing(StrEnum):
+    """How a run's work comes back: as a branch `kairos/<slug>`, or as a patch file."""
+
+    BRANCH = "branch"
+    PATCH = "patch"
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A folder Kairos watches. `path` is absolute and resolved; `repo` is `owner/name` on the forge, None if unknown.
+
+    `share` and `bin` name folders of the workspace that a checkout sees read-only; `ignore` holds globs whose changes
+    wake nobody.
+    """
+
+    name: str
+    path: Path
+    repo: str | None = None
+    level: Level = Level.SUGGEST
+    trusted: bool = False
+    watch: bool = True
+    bin: tuple[str, ...] = ()
+    share: tuple[str, ...] = (".venv", "node_modules")
+    landing: Landing = Landing.BRANCH
+    ignore: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What the initiative remembers of a workspace between looks.
+
+    `fingerprint` is of the world at the last look; `next_wake` an ISO moment or None; `woken` the fingerprint for
+    which a wake was already spent, so that waiting for an unchanging world cannot become a habit that costs.
+    """
+
+    workspace: str
+    fingerprint: str = ""
+    digest: str = ""
+    next_wake: str | None = None
+    woken: str = ""
+    trusted_hashes: str = ""

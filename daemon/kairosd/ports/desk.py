@@ -1,0 +1,74 @@
+"""The desk: what the owner can ask of the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from kairosd.core.json import JsonObject
+from kairosd.ports.stores import Query
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Something a follower of a run sees: `text` (the model's words), `call`, `result`, `parked`, `ended`."""
+
+    kind: str
+    text: str
+    data: JsonObject = field(default_factory=dict)
+
+
+class Desk(Protocol):
+    """What the owner can ask of the daemon; the control API is a thin layer over it. All answers are JSON-ready."""
+
+    async def status(self) -> JsonObject:
+        """The object of design §12."""
+
+    async def tell(self, text: str, workspace: str | None, folder: str | None) -> JsonObject:
+        """`{event, run, workspace}`: starts a run at once. The workspace is named, or the one that holds `folder`, or the only one.
+
+        Raises `UsageError` listing the workspaces.
+        """
+
+    def follow(self, run: str) -> AsyncIterator[Update]:
+        """What happened in a run so far and happens from now on, up to `parked` or `ended` (both carry `{state, answer, price, code}`)."""
+
+    async def listing(self, kind: str, query: Query) -> Sequence[JsonObject]:
+        """Rows of `events decisions runs approvals notices`, in the shapes of design §12."""
+
+    async def show(self, identifier: str) -> JsonObject:
+        """One thing whole; a run with its calls, its diff and the line to merge it."""
+
+    async def why(self, identifier: str) -> Sequence[JsonObject]:
+        """The chain `[{id, kind, at, title, detail, price}]` from the thing back to what caused it."""
+
+    async def retry(self, event: str) -> JsonObject:
+        """Revives a dead event."""
+
+    async def pause(self, reason: str) -> JsonObject:
+        """No initiative until `resume`, also over a restart; `tell` still works."""
+
+    async def resume(self) -> JsonObject:
+        """Initiative on again."""
+
+    async def stop(self, run: str | None) -> JsonObject:
+        """Cancels one run, or all (None); all also pauses."""
+
+    async def answer(self, code: str, *, approve: bool, channel: str) -> JsonObject:
+        """Answers an approval."""
+
+    async def workspaces(self) -> Sequence[JsonObject]:
+        """The watched folders with their state."""
+
+    async def trust(self, workspace: str) -> JsonObject:
+        """Pins the workspace's standing instructions as they are now."""
+
+    async def set_workspace(self, name: str, path: str | None) -> JsonObject:
+        """Adds (`path`) or removes (None) a workspace in the configuration file, then reloads."""
+
+    async def reload(self) -> JsonObject:
+        """Reads the configuration again: `{changed: [...], restart_needed: [...]}`. A broken file changes nothing and is named."""
+
+    async def test_notice(self) -> JsonObject:
+        """Queues one notice on every channel."""

@@ -1,0 +1,259 @@
+"""The stores: each method is one transaction, with its journal line (design §2, §5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from kairosd.core.decisions import Decision
+from kairosd.core.events import Draft, Event, Receipt
+from kairosd.core.journal import Note
+from kairosd.core.json import Json, JsonObject
+from kairosd.core.messages import Usage
+from kairosd.core.notices import Notice
+from kairosd.core.runs import Approval, ApprovalState, Call, CallState, ParkedOn, Run, RunState
+from kairosd.core.workspaces import World
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which rows a listing wants, newest first. `prefix` is the start of an id."""
+
+    state: str | None = None
+    workspace: str | None = None
+    since: datetime | None = None
+    prefix: str | None = None
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A batch taken from the inbox and the decision that was opened for it in the same transaction."""
+
+    decision: Decision
+    events: tuple[Event, ...]
+
+
+class Events(Protocol):
+    """The inbox on disk."""
+
+    async def add(self, draft: Draft, now: datetime) -> Receipt:
+        """Stores a pending event and its journal line, unless its key or body is known. Durable when it returns."""
+
+    async def add_direct(self, draft: Draft, run: Run, decision: Decision, now: datetime) -> Receipt:
+        """Stores an event that needs no decision by a model, settled, with its decision and queued run, at once."""
+
+    async def workspaces_pending(self, now: datetime) -> tuple[str | None, ...]:
+        """The workspaces that have events due (None = events of no workspace)."""
+
+    async def next_due(self) -> datetime | None:
+        """When the next pending event that waits for a retry is due."""
+
+    async def pending(self, workspace: str | None, now: datetime) -> tuple[Event, ...]:
+        """The due pending events of one workspace, oldest first."""
+
+    async def claim(self, decision: Decision, events: Sequence[str], now: datetime) -> Claim | None:
+        """pending → claimed for those still pending, with the asked decision. None when none was left."""
+
+    async def coalesce(self, events: Sequence[str], reason: str, now: datetime) -> None:
+        """pending → coalesced: the world they report is the one already looked at."""
+
+    async def release(self, decision: str, error: str, retry_at: datetime, *, blame: bool) -> None:
+        """claimed → pending and the decision → unusable. With `blame` tries + 1, and dead after the fifth."""
+
+    async def recover(self, now: datetime) -> int:
+        """At boot: claimed → pending (tries + 1) or dead; their decisions → unusable. Returns how many."""
+
+    async def retry(self, event: str, now: datetime) -> Event:
+        """dead → pending with no tries. Raises `NotFoundError`, `TransitionError`."""
+
+    async def get(self, event: str) -> Event:
+        """By id or unique prefix. Raises `NotFoundError`, `AmbiguousIdError`."""
+
+    async def find(self, query: Query) -> tuple[Event, ...]:
+        """Newest first."""
+
+
+class Decisions(Protocol):
+    """Decisions and what followed from them."""
+
+    async def conclude(
+        self, decision: Decision, world: World | None, *, run: Run | None, notices: Sequence[Notice], now: datetime
+    ) -> None:
+        """asked → its verdict, events → settled, run or notices, world and journal lines: one transaction."""
+
+    async def get(self, decision: str) -> Decision:
+        """By id or unique prefix. Raises `NotFoundError`, `AmbiguousIdError`."""
+
+    async def find(self, query: Query) -> tuple[Decision, ...]:
+        """Newest first."""
+
+
+class Worlds(Protocol):
+    """What the initiative remembers of each workspace."""
+
+    async def get(self, workspace: str) -> World | None:
+        """None for a workspace never looked at."""
+
+    async def put(self, world: World, note: Note | None, now: datetime) -> None:
+        """Replaces the row."""
+
+
+class Runs(Protocol):
+    """Runs and their ledger of tool calls."""
+
+    async def start(self, run: str, now: datetime) -> Run | None:
+        """queued → running; None when another run holds the workspace or the state has moved on."""
+
+    async def queued(self) -> tuple[Run, ...]:
+        """Oldest first."""
+
+    async def update(self, run: Run) -> None:
+        """Stores counters, taint, branch, base and the like of a run; not its state."""
+
+    async def park(
+        self, run: Run, on: ParkedOn, approval: Approval | None, notices: Sequence[Notice], now: datetime
+    ) -> None:
+        """running → parked, with the open approval and its call → parked."""
+
+    async def requeue(self, run: str, reason: str, now: datetime) -> None:
+        """parked / interrupted → queued. Raises `TransitionError`."""
+
+    async def end(self, run: Run, notices: Sequence[Notice], now: datetime) -> None:
+        """→ the ended state in `run`, its open approvals → withdrawn, with its notices. Raises `TransitionError`."""
+
+    async def interrupt_running(self, now: datetime) -> tuple[Run, ...]:
+        """At boot: running → interrupted. Returns every interrupted run, also from earlier boots."""
+
+    async def call(self, call: Call, now: datetime) -> None:
+        """Inserts a requested call."""
+
+    async def move_call(self, call: Call, state: CallState, now: datetime) -> Call:
+        """Moves a call along `CALL_MOVES`, storing its plan, rule and result. Raises `TransitionError`."""
+
+    async def calls(self, run: str) -> tuple[Call, ...]:
+        """All calls of a run, in order of turn and position."""
+
+    async def get_call(self, call: str) -> Call:
+        """By id or unique prefix. Raises `NotFoundError`, `AmbiguousIdError`."""
+
+    async def get(self, run: str) -> Run:
+        """By id or unique prefix. Raises `NotFoundError`, `AmbiguousIdError`."""
+
+    async def find(self, query: Query) -> tuple[Run, ...]:
+        """Newest first."""
+
+    async def in_state(self, *states: RunState) -> tuple[Run, ...]:
+        """Oldest first."""
+
+
+class Approvals(Protocol):
+    """Questions to the owner."""
+
+    async def answer(self, code: str, verdict: ApprovalState, channel: str, now: datetime) -> Approval:
+        """open → approved / denied by code or id, and the run → queued. The first answer wins.
+
+        Raises `NotFoundError`, `TransitionError` (answered, expired or withdrawn before).
+        """
+
+    async def move(self, approval: str, state: ApprovalState, now: datetime) -> Approval:
+        """approved → used / stale. Raises `TransitionError`."""
+
+    async def expire(self, now: datetime) -> tuple[Approval, ...]:
+        """open → expired where its time is over, and the runs → queued, so that they hear the "no"."""
+
+    async def of_call(self, call: str) -> Approval | None:
+        """The newest approval of a call."""
+
+    async def get(self, approval: str) -> Approval:
+        """By id, unique prefix or code. Raises `NotFoundError`, `AmbiguousIdError`."""
+
+    async def find(self, query: Query) -> tuple[Approval, ...]:
+        """Newest first."""
+
+
+class Notices(Protocol):
+    """The outbox of notices: one row a channel."""
+
+    async def queue(self, notices: Sequence[Notice], now: datetime) -> None:
+        """Inserts those whose key is new on their channel."""
+
+    async def due(self, now: datetime) -> tuple[Notice, ...]:
+        """Queued or failed and due, oldest first; at most 50."""
+
+    async def next_due(self) -> datetime | None:
+        """When the next row of any waiting state is due."""
+
+    async def move(self, notice: Notice, now: datetime) -> None:
+        """Stores `notice` with its new state along `NOTICE_MOVES`. Raises `TransitionError`."""
+
+    async def recover(self, now: datetime) -> tuple[Notice, ...]:
+        """At boot: the attempting ones, unchanged, for the caller to ask the transport about."""
+
+    async def get(self, notice: str) -> Notice:
+        """By id or unique prefix. Raises `NotFoundError`, `AmbiguousIdError`."""
+
+    async def find(self, query: Query) -> tuple[Notice, ...]:
+        """Newest first."""
+
+
+class ModelCalls(Protocol):
+    """What every model call used and cost. Prices in micro-dollars, None = unknown."""
+
+    async def reserve(self, cause: str, role: str, model: str, now: datetime) -> int:
+        """Records that a call is about to be made; returns its number."""
+
+    async def settle(self, number: int, usage: Usage, price: int | None, outcome: str, now: datetime) -> None:
+        """Records what became of it: `ok` or the error's class."""
+
+    async def recover(self, now: datetime) -> int:
+        """At boot: calls that never settled are closed as `lost`, priced unknown. Returns how many."""
+
+    async def of(self, cause: str) -> tuple[JsonObject, ...]:
+        """The calls made for one decision or run, oldest first."""
+
+
+class State(Protocol):
+    """Small durable facts about the daemon itself: paused, counters, last boot."""
+
+    async def get(self, key: str) -> Json:
+        """None where nothing was set."""
+
+    async def put(self, key: str, value: Json, note: Note | None, now: datetime) -> None:
+        """Replaces the value, with its journal line."""
+
+    async def note(self, note: Note, now: datetime) -> None:
+        """Adds a journal line that belongs to no other transition."""
+
+    async def counters(self) -> Mapping[str, int]:
+        """Everything `status` counts: rows by state, sums of calls, notices."""
+
+    async def touch(self, now: datetime) -> None:
+        """A small durable write; proves to the watchdog that the database still takes them."""
+
+
+class Transcript(Protocol):
+    """The turns of a run, verbatim, one JSON object a line, never altered."""
+
+    async def append(self, run: str, entry: JsonObject) -> None:
+        """On disk before it returns."""
+
+    async def read(self, run: str) -> tuple[JsonObject, ...]:
+        """All whole entries; a torn last line is left out and cut before the next append."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """All stores of one database."""
+
+    events: Events
+    decisions: Decisions
+    worlds: Worlds
+    runs: Runs
+    approvals: Approvals
+    notices: Notices
+    model_calls: ModelCalls
+    state: State
+    transcripts: Transcript

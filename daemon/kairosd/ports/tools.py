@@ -1,0 +1,88 @@
+"""Tools: what a run can do, and what a tool may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from kairosd.core.events import Event, Tier
+from kairosd.core.json import JsonObject
+from kairosd.core.messages import ToolSpec
+from kairosd.core.notices import NoticeDraft
+from kairosd.core.policy import Permission
+from kairosd.core.runs import Call, Run
+from kairosd.core.workspaces import Workspace
+from kairosd.ports.processes import Files, Git
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The run's own word that it is through. The daemon evaluates `checks` and sets the state."""
+
+    answer: str
+    checks: tuple[JsonObject, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolAnswer:
+    """What goes back to the model; `finish` or `sleep_seconds` tell the loop to end or to rest. `taint` lowers the run's."""
+
+    text: str
+    finish: Finish | None = None
+    sleep_seconds: int = 0
+    taint: Tier | None = None
+
+
+class ToolServices(Protocol):
+    """What tools may ask of the daemon itself."""
+
+    async def read_event(self, event: str) -> Event:
+        """The event with that id, if its workspace is the run's. Raises `ToolError` otherwise."""
+
+    async def notify(self, draft: NoticeDraft) -> None:
+        """Queues a notice; the same key is queued once."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContext:
+    """What a tool may use. `root` is the workspace, or the run's checkout once it has one.
+
+    `author` is (name, email) of the owner; `limit` how many characters a result may have.
+    """
+
+    run: Run
+    call: str
+    workspace: Workspace
+    root: Path
+    files: Files
+    git: Git
+    services: ToolServices
+    author: tuple[str, str]
+    limit: int = 16_000
+
+
+class Tool(Protocol):
+    """One thing a run can do. Found by its file: `tools/<name>.py` has `build()`."""
+
+    spec: ToolSpec
+    permission: Permission
+    effect: bool  # changes something outside the daemon's own state: intent before, outcome after, never in parallel
+
+    def paths(self, arguments: JsonObject) -> tuple[str, ...]:
+        """The paths this call touches, as the gate judges them: normal, relative to the workspace, `..` resolved away.
+
+        Raises `ToolError` for a path outside the workspace.
+        """
+
+    async def plan(self, arguments: JsonObject, context: ToolContext) -> JsonObject:
+        """What the effect will replace and leave behind (hashes, not contents): shown, bound by approvals, probed later.
+
+        Runs before the intent is committed and changes nothing. Raises `ToolError` when the call cannot work.
+        """
+
+    async def run(self, arguments: JsonObject, context: ToolContext) -> ToolAnswer:
+        """Does it. Raises `ToolError` with what to do instead; that goes back to the model."""
+
+    async def probe(self, call: Call, context: ToolContext) -> bool | None:
+        """After a crash: did the effect of `call` happen? True, False, or None when it cannot be told."""

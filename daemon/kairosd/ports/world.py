@@ -1,0 +1,108 @@
+"""The outside world: time, triggers, models, notifiers, files, and what one adapter may be given."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from kairosd.core.events import Draft, Receipt
+from kairosd.core.journal import Note
+from kairosd.core.messages import Prompt, StreamPart
+from kairosd.core.notices import Notice
+from kairosd.core.workspaces import Workspace
+
+
+class Clock(Protocol):
+    """The only source of "now"."""
+
+    def now(self) -> datetime:
+        """The moment, aware, in UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go backwards; for measuring spans, never for deadlines across a suspend."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Returns after `seconds` of this clock."""
+
+    async def sleep_until(self, moment: datetime) -> None:
+        """Returns once `now() >= moment`; looks at the wall at least once a minute, so that a suspend is seen."""
+
+
+class Intake(Protocol):
+    """Where triggers hand in what they saw."""
+
+    async def submit(self, draft: Draft) -> Receipt:
+        """Makes the event durable before it returns. Raises `StoreError` when it could not."""
+
+    async def tick(self, workspace: str) -> bool:
+        """Looks whether the world of `workspace` changed since the last look; only then is there an event. True = changed."""
+
+    def next_wake(self, workspace: str) -> datetime | None:
+        """When a `wait` asked to be woken, if one did."""
+
+    async def quiet_until(self, moment: datetime) -> bool:
+        """Sleeps until `moment` (False), or until any event comes in or a wake is set (True)."""
+
+
+class Trigger(Protocol):
+    """An adapter that yields events."""
+
+    name: str
+
+    async def run(self) -> None:
+        """Watches until cancelled. An exception is logged and the trigger restarted with back-off by the supervisor."""
+
+
+class Model(Protocol):
+    """A language model behind some provider's wire protocol."""
+
+    name: str  # its `[models.NAME]`
+    provider: str
+    model: str  # the provider's own name for it; key of the price table
+    context: int  # tokens of its window
+
+    def stream(self, prompt: Prompt) -> AsyncIterator[StreamPart]:
+        """Streams one answer, ending in `Done`. Retries what is temporary before the first part only.
+
+        Raises `ModelUnavailableError` (temporary, also a stream cut in the middle), `ModelRefusedError` (permanent),
+        `ModelProtocolError` (the stream or the form is not what was asked for).
+        """
+
+    async def check(self) -> str:
+        """One sentence that says the model is reachable; costs nothing. Raises `ModelError` with the fix."""
+
+    async def close(self) -> None:
+        """Lets go of connections and child processes."""
+
+
+class Notifier(Protocol):
+    """A screen of the owner's."""
+
+    name: str
+
+    async def deliver(self, notice: Notice) -> str:
+        """Delivers and returns the transport's own receipt.
+
+        Raises `NotifierError` (try again later) or `NotifierRefusedError` (permanent).
+        """
+
+    async def arrived(self, notice: Notice) -> bool:
+        """Whether an attempt that a crash cut off did arrive; False also when the transport cannot tell."""
+
+    async def close(self) -> None:
+        """Lets go of connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """What an adapter may be given. Fields an adapter does not need stay unused; none reaches into another adapter."""
+
+    clock: Clock
+    intake: Intake
+    workspaces: Sequence[Workspace]
+    state_folder: Path
+    data_folder: Path
+    note: Callable[[Note], None]  # journals in the background; never blocks, never raises
