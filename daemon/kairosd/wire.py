@@ -1,6 +1,6 @@
 """What daemon and CLI share: places, exit codes, versions. Standard library only, and cheap to import.
 
-The CLI imports this module and nothing else of the daemon (design §12: `kairos status` must load no third-party module).
+The CLI imports this module and nothing else of the daemon: `kairos status` must load no third-party module.
 Together with `config` it is the only reader of the environment.
 """
 
@@ -94,7 +94,7 @@ def home() -> Home:
 
 
 def socket_path(place: Home, configured: str | None = None) -> Path:
-    """The control socket: `[daemon] socket` when set, else the home's. Raises `HomeError` when it is too long to bind."""
+    """The control socket: `[daemon] socket` when set, else the home's. Raises `HomeError` when it is too long."""
     path = Path(configured).expanduser().absolute() if configured else place.socket
     if len(os.fsencode(path)) > SOCKET_PATH_MAX:
         raise HomeError(

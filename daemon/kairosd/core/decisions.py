@@ -31,7 +31,7 @@ ANSWERS = (Verdict.ACT, Verdict.NOTIFY, Verdict.WAIT, Verdict.IGNORE)
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One look at a batch. `price` is in micro-dollars, None where the model's price is unknown; `confidence` in percent.
+    """One look at a batch. `price` in micro-dollars (None = the model's price is unknown), `confidence` in percent.
 
     `shadow` marks a verdict that was recorded and not followed. `fingerprint` is the world's, taken before the model
     was asked, so that a change during the call is seen by the next look.

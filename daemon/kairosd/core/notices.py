@@ -97,7 +97,7 @@ class QuietHours:
         if self.start == self.end or not inside:
             return None
         day = local.date() if clock < self.end else local.date() + timedelta(days=1)
-        # Built from wall-clock parts and re-read in the zone, so that a span over a DST change ends when the clock says so.
+        # Built from wall-clock parts, so that a span over a DST change ends when the clock on the wall says so.
         end = datetime.combine(day, self.end, tzinfo=zone) if zone else datetime.combine(day, self.end).astimezone()
         return end.astimezone(now.tzinfo)
 

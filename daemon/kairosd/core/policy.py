@@ -62,7 +62,8 @@ PROTECTED_PATHS = (
 # Never read without asking, never in a digest, a blob or memory (design §9).
 SECRET_PATHS = (
     ".env", ".env.*", "**/.env", "**/.env.*", "**/*.pem", "**/*.key", "**/*.p12", "**/*.pfx", "**/.npmrc", "**/.pypirc",
-    "**/.netrc", "**/id_rsa*", "**/id_dsa*", "**/id_ecdsa*", "**/id_ed25519*", "**/.aws/**", "**/.ssh/**", "**/.gnupg/**",
+    "**/.netrc", "**/id_rsa*", "**/id_dsa*", "**/id_ecdsa*", "**/id_ed25519*", "**/.aws/**", "**/.ssh/**",
+    "**/.gnupg/**",
     "**/.docker/config.json", "**/.kube/config", "**/credentials", "**/credentials.json", "**/*.keystore", "**/*.jks",
     "**/secrets.*", "**/.git-credentials",
 )  # fmt: skip

@@ -20,7 +20,7 @@ class Tariff:
 
 
 def price(usage: Usage, tariff: Tariff | None) -> int | None:
-    """Micro-dollars of `usage`, rounded up; None (unknown, never 0) without a tariff or without the provider's count."""
+    """Micro-dollars of `usage`, rounded up; None (unknown, never 0) without a tariff or the provider's count."""
     if tariff is None or usage.input is None or usage.output is None:
         return None
     total = (

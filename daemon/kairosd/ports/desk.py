@@ -26,13 +26,17 @@ class Desk(Protocol):
         """The object of design §12."""
 
     async def tell(self, text: str, workspace: str | None, folder: str | None) -> JsonObject:
-        """`{event, run, workspace}`: starts a run at once. The workspace is named, or the one that holds `folder`, or the only one.
+        """`{event, run, workspace}`: starts a run at once.
 
+        The workspace is the named one, else the one that holds `folder`, else the only one.
         Raises `UsageError` listing the workspaces.
         """
 
     def follow(self, run: str) -> AsyncIterator[Update]:
-        """What happened in a run so far and happens from now on, up to `parked` or `ended` (both carry `{state, answer, price, code}`)."""
+        """What happened in a run so far and happens from now on.
+
+        Ends with `parked` or `ended`, whose data is `{state, answer, price, code, run, event, branch, patch}`.
+        """
 
     async def listing(self, kind: str, query: Query) -> Sequence[JsonObject]:
         """Rows of `events decisions runs approvals notices`, in the shapes of design §12."""
@@ -68,7 +72,10 @@ class Desk(Protocol):
         """Adds (`path`) or removes (None) a workspace in the configuration file, then reloads."""
 
     async def reload(self) -> JsonObject:
-        """Reads the configuration again: `{changed: [...], restart_needed: [...]}`. A broken file changes nothing and is named."""
+        """Reads the configuration again: `{changed: [...], restart_needed: [...]}`.
+
+        A broken file changes nothing. Raises `ConfigError`.
+        """
 
     async def test_notice(self) -> JsonObject:
         """Queues one notice on every channel."""

@@ -84,8 +84,9 @@ class Sandbox(Protocol):
 
 
 class Files(Protocol):
-    """Reading and writing below a root, never through a link that leads out of it. Paths are relative, `/` between parts.
+    """Reading and writing below a root, never through a link that leads out of it.
 
+    Paths are relative, with `/` between parts.
     All methods block: call them in a thread. They raise `ToolError` with the nearest names for a missing path.
     """
 

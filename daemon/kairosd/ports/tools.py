@@ -26,7 +26,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class ToolAnswer:
-    """What goes back to the model; `finish` or `sleep_seconds` tell the loop to end or to rest. `taint` lowers the run's."""
+    """What goes back to the model. `finish` ends the run, `sleep_seconds` rests it, `taint` lowers its own."""
 
     text: str
     finish: Finish | None = None
@@ -76,7 +76,7 @@ class Tool(Protocol):
         """
 
     async def plan(self, arguments: JsonObject, context: ToolContext) -> JsonObject:
-        """What the effect will replace and leave behind (hashes, not contents): shown, bound by approvals, probed later.
+        """What the effect will replace and leave behind: hashes, not contents; bound by approvals, probed later.
 
         Runs before the intent is committed and changes nothing. Raises `ToolError` when the call cannot work.
         """

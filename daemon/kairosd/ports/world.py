@@ -38,7 +38,7 @@ class Intake(Protocol):
         """Makes the event durable before it returns. Raises `StoreError` when it could not."""
 
     async def tick(self, workspace: str) -> bool:
-        """Looks whether the world of `workspace` changed since the last look; only then is there an event. True = changed."""
+        """Whether the world of `workspace` changed since the last look; only then is there an event."""
 
     def next_wake(self, workspace: str) -> datetime | None:
         """When a `wait` asked to be woken, if one did."""
