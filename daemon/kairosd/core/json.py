@@ -22,6 +22,17 @@ def digest(value: Json) -> str:
     return hashlib.sha256(canonical(value).encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def without_floats(value: object) -> Json:
+    """`value` (parsed JSON of a stranger's) with whole floats as integers and the others as text."""
+    if isinstance(value, Mapping):
+        return {str(key): without_floats(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_floats(item) for item in value]
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else repr(value)
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
 def _refuse_floats(value: Json) -> None:
     if isinstance(value, float):
         raise ValueError("a float has no canonical form: store an integer of a smaller unit")

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from pathlib import PurePosixPath
 
+from kairosd.core.events import Tier
+
 
 class Level(IntEnum):
     """What a run may do without asking."""
@@ -105,6 +107,13 @@ def judge_level(level: Level, permission: Permission) -> Opinion:
     if permission in LEVELS[level]:
         return Opinion(Ruling.ALLOW, f"level {level.label} covers {permission}")
     return Opinion(Ruling.DENY, f"level {level.label} does not cover {permission}")
+
+
+def judge_taint(taint: Tier, permission: Permission) -> Opinion:
+    """What a run may still do after it has read text of tier `taint`: a stranger's words lead to no change unasked."""
+    if taint is Tier.PUBLIC and permission in (Permission.EDIT, Permission.COMMIT):
+        return Opinion(Ruling.ASK, "the run has read what a stranger wrote")
+    return Opinion(Ruling.ALLOW, f"taint {taint.label} allows {permission}")
 
 
 def judge_path(policy: Policy, permission: Permission, path: str) -> Opinion:

@@ -58,6 +58,8 @@ CALL_MOVES: Mapping[CallState, frozenset[CallState]] = {
     CallState.PARKED: frozenset({CallState.DENIED, CallState.INTENDED, CallState.REQUESTED}),
     CallState.INTENDED: frozenset({CallState.SUCCEEDED, CallState.FAILED, CallState.UNKNOWN}),
     CallState.UNKNOWN: frozenset({CallState.SUCCEEDED, CallState.NOT_DONE}),
+    # A probe has proved that nothing happened: the same call may be tried again.
+    CallState.NOT_DONE: frozenset({CallState.INTENDED}),
 }
 
 

@@ -40,13 +40,12 @@ class Workspace:
 class World:
     """What the initiative remembers of a workspace between looks.
 
-    `fingerprint` is of the world at the last look; `next_wake` an ISO moment or None; `woken` the fingerprint for
-    which a wake was already spent, so that waiting for an unchanging world cannot become a habit that costs.
+    `fingerprint` is of the world at the last look, `digest` the words for it; `next_wake` an ISO moment or None;
+    `trusted_hashes` the instruction files the owner has trusted, as JSON `{name: sha256}`.
     """
 
     workspace: str
     fingerprint: str = ""
     digest: str = ""
     next_wake: str | None = None
-    woken: str = ""
     trusted_hashes: str = ""

@@ -48,8 +48,8 @@ class Events(Protocol):
     async def workspaces_pending(self, now: datetime) -> tuple[str | None, ...]:
         """The workspaces that have events due (None = events of no workspace)."""
 
-    async def next_due(self) -> datetime | None:
-        """When the next pending event that waits for a retry is due."""
+    async def next_due(self, workspace: str | None, now: datetime) -> datetime | None:
+        """When the next pending event of one workspace that waits for a retry is due; always after `now`."""
 
     async def pending(self, workspace: str | None, now: datetime) -> tuple[Event, ...]:
         """The due pending events of one workspace, oldest first."""
@@ -116,7 +116,7 @@ class Runs(Protocol):
     async def park(
         self, run: Run, on: ParkedOn, approval: Approval | None, notices: Sequence[Notice], now: datetime
     ) -> None:
-        """running → parked, with the open approval and its call → parked."""
+        """running / interrupted → parked, with the open approval; its call → parked (an empty `call` asks about the run itself)."""
 
     async def requeue(self, run: str, reason: str, now: datetime) -> None:
         """parked / interrupted → queued. Raises `TransitionError`."""
@@ -166,6 +166,9 @@ class Approvals(Protocol):
 
     async def of_call(self, call: str) -> Approval | None:
         """The newest approval of a call."""
+
+    async def of_run(self, run: str) -> tuple[Approval, ...]:
+        """All approvals of a run, newest first. Those with an empty `call` are about the run itself."""
 
     async def get(self, approval: str) -> Approval:
         """By id, unique prefix or code. Raises `NotFoundError`, `AmbiguousIdError`."""

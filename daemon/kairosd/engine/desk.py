@@ -1,0 +1,268 @@
+"""The desk: what the owner can ask of the daemon. The control API is a thin layer over it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kairosd.core.decisions import Decision, Verdict
+from kairosd.core.events import Draft, Tier
+from kairosd.core.ids import mint
+from kairosd.core.journal import Note
+from kairosd.core.json import JsonObject
+from kairosd.core.notices import NoticeDraft
+from kairosd.core.runs import ENDED, ApprovalState, Run, RunState
+from kairosd.core.workspaces import Workspace, World
+from kairosd.engine import views
+from kairosd.engine.checkouts import Checkouts
+from kairosd.engine.dispatch import Dispatcher
+from kairosd.engine.inbox import Inbox
+from kairosd.engine.initiative import Initiative
+from kairosd.engine.instructions import NAMES, is_trusted, pin, read_instructions
+from kairosd.engine.signals import Feed
+from kairosd.engine.why import chain, find
+from kairosd.errors import CheckoutError, NotFoundError, UsageError
+from kairosd.ports import Clock, Files, Query, Stores, Update
+
+TEXT_MAX = 20_000  # characters of one message
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """What the desk hands the owner's wishes to."""
+
+    stores: Stores
+    clock: Clock
+    files: Files
+    feed: Feed
+    inbox: Inbox
+    dispatcher: Dispatcher
+    checkouts: Checkouts
+    initiatives: Mapping[str | None, Initiative]
+    workspaces: Mapping[str, Workspace]
+    queue: Callable[[NoticeDraft], None]
+    status: Callable[[], JsonObject]
+    reload: Callable[[], JsonObject]
+    edit_workspace: Callable[[str, str | None], None]
+    pause: Callable[[bool], None]
+
+
+class OwnersDesk:
+    """Implements `Desk`."""
+
+    def __init__(self, office: Office) -> None:
+        self._o = office
+        self._stores = office.stores
+
+    async def status(self) -> JsonObject:
+        counters = await self._stores.state.counters()
+        base = self._o.status()
+        skipped = sum(initiative.ticks_skipped for initiative in self._o.initiatives.values())
+        own = base.get("counters")
+        live = own if isinstance(own, Mapping) else {}
+        return {
+            **base, "queue": {name: counters.get(name, 0) for name in ("pending", "parked", "dead")},
+            "counters": {
+                **{name: counters.get(name, 0) for name in COUNTED},
+                "ticks_skipped": skipped,
+                **live,
+            },
+            "notices": {name: counters.get(f"notices_{name}", 0) for name in ("queued", "delivered", "failed")},
+            "workspaces": await self.workspaces(),
+        }  # fmt: skip
+
+    async def tell(self, text: str, workspace: str | None, folder: str | None) -> JsonObject:
+        if not text.strip():
+            raise UsageError("there is nothing to tell", fix='kairos tell "what changed in the last commit?"')
+        if len(text) > TEXT_MAX:
+            raise UsageError(f"a message may have {TEXT_MAX} characters, this one has {len(text)}")
+        place = self._choose(workspace, folder)
+        now = self._o.clock.now()
+        event, decision = mint("e", now), mint("d", now)
+        run = Run(
+            id=mint("r", now), state=RunState.QUEUED, goal=text.strip(), workspace=place.name, trigger="owner",
+            decision=decision, level=int(place.level), taint=Tier.OWNER, created=now,
+        )  # fmt: skip
+        made = Decision(
+            id=decision, workspace=place.name, tier=Tier.OWNER, verdict=Verdict.ACT, reason="owner asked",
+            goal=run.goal, confidence=100, price=0, next_wake=None, events=(event,), run=run.id, notice=None, fingerprint="",
+            source="owner", shadow=False, asked_at=now, concluded_at=now,
+        )  # fmt: skip
+        draft = Draft(
+            source="owner", kind="told", key=event, tier=Tier.OWNER, workspace=place.name, text={"message": run.goal}
+        )
+        receipt = await self._stores.events.add_direct(draft, run, made, now)
+        self._o.dispatcher.wake()
+        return {"event": receipt.id, "run": run.id, "workspace": place.name}
+
+    async def follow(self, run: str) -> AsyncIterator[Update]:
+        found = await self._stores.runs.get(run)
+        with self._o.feed.subscribe(found.id) as updates:
+            if still := await self._standstill(found.id):
+                yield still
+                return
+            async for update in updates:
+                yield await self._completed(found.id, update)
+                if update.kind in ("ended", "parked"):
+                    return
+
+    async def _standstill(self, run: str) -> Update | None:
+        """The closing update of a run that will say nothing more by itself."""
+        found = await self._stores.runs.get(run)
+        if found.state in ENDED:
+            return await self._completed(run, Update("ended", found.result))
+        if found.state is RunState.PARKED:
+            return await self._completed(run, Update("parked", ""))
+        return None
+
+    async def _completed(self, run: str, update: Update) -> Update:
+        if update.kind not in ("ended", "parked"):
+            return update
+        found = await self._stores.runs.get(run)
+        opened = [one for one in await self._stores.approvals.of_run(run) if one.state is ApprovalState.OPEN]
+        code = opened[0].code if opened else None
+        question = opened[0].question if opened else update.text
+        data: JsonObject = {
+            **update.data, "state": found.state.value, "answer": found.result or question, "price": found.price,
+            "code": code, "run": run, "branch": found.branch, "patch": found.patch,
+        }  # fmt: skip
+        return Update(update.kind, update.text or question, data)
+
+    async def listing(self, kind: str, query: Query) -> Sequence[JsonObject]:
+        match kind:
+            case "events":
+                return [views.event_view(row) for row in await self._stores.events.find(query)]
+            case "decisions":
+                return [views.decision_view(row) for row in await self._stores.decisions.find(query)]
+            case "runs":
+                return [views.run_view(row) for row in await self._stores.runs.find(query)]
+            case "approvals":
+                return [views.approval_view(row) for row in await self._stores.approvals.find(query)]
+            case "notices":
+                return [views.notice_view(row) for row in await self._stores.notices.find(query)]
+        raise NotFoundError(f"there is no list of {kind}", fix="events, decisions, runs, approvals or notices")
+
+    async def show(self, identifier: str) -> JsonObject:
+        thing = await find(self._stores, identifier)
+        match thing.id[0]:
+            case "r":
+                return await self._show_run(await self._stores.runs.get(thing.id))
+            case "c":
+                return views.call_view(await self._stores.runs.get_call(thing.id))
+        kinds = {"e": "events", "d": "decisions", "a": "approvals", "n": "notices"}
+        rows = await self.listing(kinds[thing.id[0]], Query(prefix=thing.id, limit=1))
+        return rows[0]
+
+    async def _show_run(self, run: Run) -> JsonObject:
+        calls = [views.call_view(call) for call in await self._stores.runs.calls(run.id)]
+        model_calls = await self._stores.model_calls.of(run.id)
+        return {
+            **views.run_view(run), "calls": calls, "model_calls": list(model_calls), "diff": await self._diff(run),
+            "merge": f"git merge {run.branch}" if run.branch else f"git apply {run.patch}" if run.patch else None,
+        }  # fmt: skip
+
+    async def _diff(self, run: Run) -> str:
+        workspace = self._o.workspaces.get(run.workspace)
+        if workspace is None or run.base is None:
+            return ""
+        try:
+            return await self._o.checkouts.diff(run, workspace)
+        except CheckoutError as error:
+            return f"(no diff: {error})"
+
+    async def why(self, identifier: str) -> Sequence[JsonObject]:
+        return await chain(self._stores, identifier)
+
+    async def retry(self, event: str) -> JsonObject:
+        found = await self._stores.events.retry((await self._stores.events.get(event)).id, self._o.clock.now())
+        self._o.inbox.wake(found.workspace)
+        return views.event_view(found)
+
+    async def pause(self, reason: str) -> JsonObject:
+        note = Note("daemon.paused", data={"reason": reason[:500]})
+        await self._stores.state.put("paused", reason or "by the owner", note, self._o.clock.now())
+        self._o.pause(True)
+        return {"state": "paused", "reason": reason}
+
+    async def resume(self) -> JsonObject:
+        await self._stores.state.put("paused", None, Note("daemon.resumed"), self._o.clock.now())
+        self._o.pause(False)
+        for initiative in self._o.initiatives.values():
+            initiative.wake()
+        return {"state": "ready"}
+
+    async def stop(self, run: str | None) -> JsonObject:
+        if run is None:
+            await self.pause("stopped by the owner")
+        wanted = (await self._stores.runs.get(run)).id if run else None
+        return {"stopped": await self._o.dispatcher.stop(wanted)}
+
+    async def answer(self, code: str, *, approve: bool, channel: str) -> JsonObject:
+        verdict = ApprovalState.APPROVED if approve else ApprovalState.DENIED
+        approval = await self._stores.approvals.answer(code, verdict, channel, self._o.clock.now())
+        self._o.dispatcher.wake()
+        return views.approval_view(approval)
+
+    async def workspaces(self) -> Sequence[JsonObject]:
+        rows: list[JsonObject] = []
+        for name, workspace in self._o.workspaces.items():
+            initiative = self._o.initiatives[name]
+            world = await self._stores.worlds.get(name)
+            rows.append(
+                {
+                    "name": name,
+                    "path": str(workspace.path),
+                    "repo": workspace.repo,
+                    "level": workspace.level.label,
+                    "state": "missing" if initiative.missing else "watched" if workspace.watch else "unwatched",
+                    "trusted": is_trusted(workspace, world.trusted_hashes if world else ""),
+                    "next_wake": views.iso(initiative.next_wake),
+                }  # fmt: skip
+            )
+        return rows
+
+    async def trust(self, workspace: str) -> JsonObject:
+        place = self._choose(workspace, None)
+        found = await read_instructions(self._o.files, place, "", ())
+        now = self._o.clock.now()
+        world = await self._stores.worlds.get(place.name) or World(place.name)
+        note = Note("workspace.trusted", workspace=place.name, data={"files": dict(found.hashes)})
+        await self._stores.worlds.put(replace(world, trusted_hashes=pin(found.hashes)), note, now)
+        return {"workspace": place.name, "files": list(found.hashes), "looked_for": list(NAMES)}
+
+    async def set_workspace(self, name: str, path: str | None) -> JsonObject:
+        self._o.edit_workspace(name, path)
+        return {"workspace": name, **await self.reload()}
+
+    async def reload(self) -> JsonObject:
+        changes = self._o.reload()
+        await self._stores.state.note(Note("daemon.reloaded", data=changes), self._o.clock.now())
+        return changes
+
+    async def test_notice(self) -> JsonObject:
+        now = self._o.clock.now()
+        title, body = "Kairos can reach you", "This is the test you asked for."
+        self._o.queue(NoticeDraft(key=f"test:{mint('n', now)}", title=title, body=body))
+        return {"queued": True}
+
+    def _choose(self, name: str | None, folder: str | None) -> Workspace:
+        """The workspace meant: by name, by folder, or the only one there is."""
+        workspaces = self._o.workspaces
+        if name is not None:
+            if name in workspaces:
+                return workspaces[name]
+            raise UsageError(f"there is no workspace {name}", fix=f"there are: {', '.join(workspaces) or 'none'}")
+        inside = [one for one in workspaces.values() if folder and Path(folder).is_relative_to(one.path)]
+        if inside:
+            return max(inside, key=lambda one: len(one.path.parts))
+        if len(workspaces) == 1:
+            return next(iter(workspaces.values()))
+        listed = ", ".join(workspaces) or "none; add one with `kairos workspace add PATH`"
+        raise UsageError("which workspace?", fix=f"say -w NAME: {listed}")
+
+
+COUNTED = (
+    "events", "decisions", "model_calls", "runs", "tool_calls", "denied", "webhook_accepted", "webhook_rejected",
+    "webhook_duplicate",
+)  # fmt: skip

@@ -1,0 +1,46 @@
+"""What the deciding model is shown: facts apart from text, and never more than a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from kairosd.core.decisions import Decision, Verdict
+from kairosd.core.events import Event, Tier
+from kairosd.core.json import canonical
+from kairosd.core.runs import Run
+
+LIMIT = 5000  # characters, about 1,400 tokens: design §7 allows the local model 1,500
+TEXT_LIMIT = 600
+EVENTS_SHOWN = 20
+
+
+def compose(
+    events: Sequence[Event], *, now: datetime, world: str, runs: Sequence[Run], decisions: Sequence[Decision]
+) -> str:
+    """The batch and its surroundings. Text of an event below tier `local` is left out, its facts are not."""
+    parts = [f"Now: {now.astimezone():%A %Y-%m-%d %H:%M}", "", "What happened:"]
+    parts += [_describe(event) for event in events[:EVENTS_SHOWN]]
+    if len(events) > EVENTS_SHOWN:
+        parts.append(f"- and {len(events) - EVENTS_SHOWN} more of the same workspace")
+    if world:
+        parts += ["", "The workspace now:", world]
+    if runs:
+        parts += ["", "Work that is open:"] + [f"- {run.state}: {run.goal[:160]}" for run in runs[:5]]
+    answered = [decision for decision in decisions if decision.verdict is not Verdict.UNUSABLE]
+    if answered:
+        parts += ["", "Your last decisions here:"] + [f"- {_recall(decision)}" for decision in answered[:3]]
+    return "\n".join(parts)[:LIMIT]
+
+
+def _describe(event: Event) -> str:
+    line = f"- {event.source} {event.kind} ({event.id}): {canonical(event.facts)}"
+    if event.tier < Tier.LOCAL or not event.text:
+        return line
+    words = "; ".join(f"{name}: {value[:TEXT_LIMIT]}" for name, value in event.text.items())
+    return f"{line}\n  {words}"
+
+
+def _recall(decision: Decision) -> str:
+    goal = f" — {decision.goal[:120]}" if decision.goal else ""
+    return f"{decision.asked_at.astimezone():%H:%M} {decision.verdict}: {decision.reason[:120]}{goal}"

@@ -1,0 +1,167 @@
+"""How a run ends: its work is committed, checked, landed and told. Every step can be taken again after a crash."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from kairosd.core.ids import mint
+from kairosd.core.json import JsonObject
+from kairosd.core.notices import Notice, NoticeDraft, Severity
+from kairosd.core.runs import Approval, ApprovalState, Call, CallState, ParkedOn, Run, RunState, call_hash
+from kairosd.engine.checkouts import Checkouts, Landed
+from kairosd.engine.checks import evaluate
+from kairosd.engine.ledger import CODE_LETTERS, Park, question_notice
+from kairosd.engine.signals import Feed
+from kairosd.errors import CheckoutError
+from kairosd.ports import Clock, Files, Finish, Stores, Update
+
+if TYPE_CHECKING:
+    from kairosd.engine.runs import Place
+
+LAND = "land"  # the ledger's name for the daemon's own effect
+LANDING_TURN = 1_000_000  # sorts the landing after every turn of the model's
+
+
+@dataclass(frozen=True, slots=True)
+class EndingDeps:
+    """What ending a run takes. `author` is (name, email); `expires` how long a question stays open."""
+
+    stores: Stores
+    clock: Clock
+    checkouts: Checkouts
+    files: Files
+    feed: Feed
+    address: Callable[[NoticeDraft], Sequence[Notice]]
+    author: tuple[str, str]
+    expires: timedelta
+
+
+class Ending:
+    """Ends runs."""
+
+    def __init__(self, deps: EndingDeps) -> None:
+        self._d = deps
+        self._stores = deps.stores
+        self._clock = deps.clock
+        self._checkouts = deps.checkouts
+
+    async def conclude(self, run: Run, place: Place, finish: Finish) -> None:
+        """Lands what the run changed and sets its state from checks alone. Raises `CheckoutError`."""
+        landed, checks = None, await self._check(run, place, finish)
+        if run.base is not None and all(check["passed"] for check in checks):
+            landed = await self._land(run, place)
+        run = replace(run, result=finish.answer, checks=self._with_landing(checks, landed))
+        if landed:
+            patch = str(landed.patch) if landed.patch else None
+            run = replace(run, branch=landed.branch, patch=patch, commit=landed.commit)
+        await self._end(run, _state_of(run.checks), landed.how if landed else "")
+
+    async def give_up(self, run: Run, state: RunState, reason: str) -> None:
+        """Ends a run that did not reach its goal; its checkout stays for `[retention]`."""
+        await self._end(replace(run, result=reason), state, "")
+
+    def stuck(self, run: Run, reason: str) -> Park:
+        """Asks the owner whether to try again what could not be done."""
+        now = self._clock.now()
+        approval = Approval(
+            id=mint("a", now), code="".join(secrets.choice(CODE_LETTERS) for _ in range(5)), state=ApprovalState.OPEN,
+            run=run.id, call="", workspace=run.workspace, hash=run.id, question=f"{reason} Try again?",
+            rule="the run cannot go on by itself", created=now, expires=now + self._d.expires,
+        )  # fmt: skip
+        return Park(ParkedOn.OWNER, approval, self._d.address(question_notice(approval, run)))
+
+    async def _check(self, run: Run, place: Place, finish: Finish) -> tuple[JsonObject, ...]:
+        if not finish.checks:
+            return ()
+        if run.base is None:
+            return await evaluate(finish.checks, place.workspace.path, self._d.files, place.repository.git())
+        checkout = await self._checkouts.ensure(run, place.workspace)
+        git = self._checkouts.git(run, place.workspace)
+        return await evaluate(finish.checks, checkout.path, self._d.files, git)
+
+    async def _land(self, run: Run, place: Place) -> Landed:
+        """The landing as an effect of its own: intent first; taking it twice gives one branch."""
+        call = await self._landing_call(run)
+        trailers = {"Kairos-Call": call.id, "Assisted-by": f"Kairos (run {run.id})"}
+        await self._checkouts.commit(run, place.workspace, _subject(run.goal), self._d.author, trailers)
+        landed = await self._checkouts.land(run, place.workspace, slug_of(run.goal))
+        if call.state is CallState.INTENDED:
+            told = landed.how or "nothing to land"
+            await self._stores.runs.move_call(replace(call, result=told), CallState.SUCCEEDED, self._clock.now())
+        return landed
+
+    async def _landing_call(self, run: Run) -> Call:
+        for call in await self._stores.runs.calls(run.id):
+            if call.tool == LAND and call.state is not CallState.FAILED:
+                return call
+        now = self._clock.now()
+        arguments: JsonObject = {"slug": slug_of(run.goal)}
+        call = Call(
+            id=mint("c", now), run=run.id, turn=LANDING_TURN, position=0, tool=LAND, arguments=arguments,
+            hash=call_hash(LAND, arguments), state=CallState.REQUESTED, requested_at=now, effect=True,
+            rule="the level lets a run land as a branch of its own",
+        )  # fmt: skip
+        await self._stores.runs.call(call, now)
+        return await self._stores.runs.move_call(call, CallState.INTENDED, now)
+
+    @staticmethod
+    def _with_landing(checks: tuple[JsonObject, ...], landed: Landed | None) -> tuple[JsonObject, ...]:
+        if landed is None or not (landed.branch or landed.patch):
+            return checks
+        seen = landed.branch or str(landed.patch)
+        return (*checks, {"kind": "landed", "passed": True, "seen": f"{seen} ({', '.join(landed.files[:10])})"})
+
+    async def _end(self, run: Run, state: RunState, how: str) -> None:
+        now = self._clock.now()
+        ended = replace(run, state=state, ended=now)
+        await self._stores.runs.end(ended, self._d.address(_notice_of(ended, how)), now)
+        data: JsonObject = {
+            "state": state.value, "answer": run.result, "price": run.price, "run": run.id, "branch": run.branch,
+            "patch": run.patch, "how": how,
+        }  # fmt: skip
+        self._d.feed.publish(run.id, Update("ended", run.result, data))
+        if run.base is not None and state in (RunState.DONE, RunState.DONE_UNCHECKED):
+            await self._drop_checkout(ended)
+
+    async def _drop_checkout(self, run: Run) -> None:
+        try:
+            await self._checkouts.discard(run)
+        except CheckoutError:
+            return  # `[retention]` takes it away later
+
+
+def slug_of(goal: str) -> str:
+    """The branch's name after `kairos/`: the goal's first words, plain."""
+    words = re.sub(r"[^a-z0-9]+", "-", goal.lower()).strip("-")
+    return words[:40].rstrip("-") or "work"
+
+
+def _subject(goal: str) -> str:
+    line = goal.strip().splitlines()[0] if goal.strip() else "Work of Kairos"
+    return line if len(line) <= 72 else f"{line[:71]}…"
+
+
+def _state_of(checks: Sequence[JsonObject]) -> RunState:
+    if not checks:
+        return RunState.DONE_UNCHECKED
+    return RunState.DONE if all(check["passed"] for check in checks) else RunState.FAILED
+
+
+def _notice_of(run: Run, how: str) -> NoticeDraft:
+    """An owner's question was answered where it was asked: only its branch or its failure is worth a screen."""
+    quiet = run.trigger == "owner" and run.state is not RunState.FAILED and not how
+    failed = [f"- {check['kind']}: {check['seen']}" for check in run.checks if not check["passed"]]
+    body = "\n".join([f"Goal: {run.goal}", "", run.result, *failed, *([f"\n{how}"] if how else [])])
+    return NoticeDraft(
+        key=f"run:{run.id}",
+        title=f"{run.workspace}: {run.state.value.replace('_', ' ')} — {run.goal[:80]}",
+        body=body,
+        severity=Severity.LOW if quiet else Severity.NORMAL,
+        cause=run.id,
+        workspace=run.workspace,
+    )

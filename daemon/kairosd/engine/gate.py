@@ -1,0 +1,46 @@
+"""The gate: the one place every tool call passes. The verdict is the worst of all opinions (design §9)."""
+
+from __future__ import annotations
+
+from kairosd.core.json import JsonObject
+from kairosd.core.policy import (
+    Level,
+    Opinion,
+    Policy,
+    Ruling,
+    judge_level,
+    judge_path,
+    judge_rules,
+    judge_taint,
+    worst,
+)
+from kairosd.core.runs import Run
+from kairosd.errors import ToolError
+from kairosd.ports import Tool
+
+
+class Gate:
+    """Judges calls by level, taint, paths and the owner's rules."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+
+    def judge(self, tool: Tool, arguments: JsonObject, run: Run) -> Opinion:
+        """What may become of this call, and the rule that decided.
+
+        Raises `ToolError` for arguments that name no possible path; any other fault is a refusal.
+        """
+        try:
+            paths = tool.paths(arguments)
+            return worst(
+                [
+                    judge_level(Level(run.level), tool.permission),
+                    judge_taint(run.taint, tool.permission),
+                    *(judge_path(self.policy, tool.permission, path) for path in paths),
+                    judge_rules(self.policy, tool.spec.name, paths),
+                ]
+            )
+        except ToolError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a gate that breaks must stay shut
+            return Opinion(Ruling.DENY, f"the gate could not judge this call: {type(error).__name__}")

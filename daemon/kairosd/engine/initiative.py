@@ -1,0 +1,322 @@
+"""The initiative: whether to act. Gates first, cheapest first, then one call of the cheap model (design §7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from kairosd.core.decisions import Answer, Decision, Verdict, allowed_answers, answer_schema, parse_answer
+from kairosd.core.events import Draft, Event, Tier
+from kairosd.core.ids import mint
+from kairosd.core.journal import Note
+from kairosd.core.messages import Form, Message, Prompt, ToolUse, Usage
+from kairosd.core.notices import Notice, NoticeDraft
+from kairosd.core.runs import Run, RunState
+from kairosd.core.workspaces import Workspace, World
+from kairosd.engine.asking import Asking, Reply
+from kairosd.engine.digest import compose
+from kairosd.engine.instructions import Instructions, pin, read_instructions
+from kairosd.engine.repository import Repository, Survey
+from kairosd.engine.signals import Alarm
+from kairosd.errors import ModelError, ModelProtocolError, ModelUnavailableError
+from kairosd.ports import Claim, Clock, Files, Model, Query, Stores
+from kairosd.prompts import text_of
+
+HINTS = frozenset({"files", "tick"})  # they say "look"; what they saw is in the world, or is not worth a call
+RECORD_ONLY = frozenset({("boot", "boot"), ("webhook", "ping")})
+ANSWER_TOKENS = 512
+FIRST_RETRY = 15  # seconds; doubled up to LAST_RETRY while a model is down
+LAST_RETRY = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`[initiative]`, and what of the whole configuration a fingerprint depends on."""
+
+    spacing_seconds: int
+    mode: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every initiative shares."""
+
+    stores: Stores
+    clock: Clock
+    asking: Asking
+    model: Callable[[], Model]
+    files: Files
+    address: Callable[[NoticeDraft], Sequence[Notice]]
+    concluded: Callable[[], None]
+    paused: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One look at the world: its fingerprint, and the words for it."""
+
+    fingerprint: str
+    survey: Survey | None
+    instructions: Instructions
+
+
+class Initiative:
+    """Decides for one workspace, or (with None) for events that belong to none."""
+
+    def __init__(
+        self, around: Surroundings, settings: Settings, workspace: Workspace | None, repository: Repository | None
+    ) -> None:
+        self._around = around
+        self._stores = around.stores
+        self._clock = around.clock
+        self._settings = settings
+        self._workspace = workspace
+        self._repository = repository
+        self._alarm = Alarm(around.clock)
+        self._last_call: datetime | None = None
+        self._failures = 0
+        self.missing = False
+        self.next_wake: datetime | None = None
+        self.ticks_skipped = 0
+
+    @property
+    def name(self) -> str | None:
+        return self._workspace.name if self._workspace else None
+
+    def wake(self) -> None:
+        """Something happened, a run ended, or the owner resumed: look."""
+        self._alarm.ring()
+
+    def configure(self, settings: Settings, workspace: Workspace | None) -> None:
+        """Takes reloaded settings; the next look uses them."""
+        self._settings = settings
+        self._workspace = workspace
+        self.wake()
+
+    async def run(self) -> None:
+        """Looks whenever something rings, until cancelled."""
+        await self._first_sight()
+        self.wake()
+        until: datetime | None = None
+        while True:
+            await self._alarm.wait(until)
+            until = await self._look()
+
+    async def notice_change(self) -> Draft | None:
+        """A tick's question: has the world changed since the last look, or is a wake due? None = nothing to decide."""
+        now = self._clock.now()
+        world = await self._world()
+        if self.next_wake and self.next_wake <= now:
+            key = f"wake:{self.name}:{self.next_wake.isoformat()}"
+            self.next_wake = None  # on disk it is cleared by the decision; until then the key refuses a second one
+            return self._draft("wake", key)
+        if self._around.paused() or self._settings.mode == "off" or await self._busy():
+            return None
+        sight = await self._see(world)
+        if sight is None or sight.fingerprint == world.fingerprint:
+            self.ticks_skipped += 1
+            return None
+        return self._draft("changed", f"tick:{self.name}:{sight.fingerprint}:{now.isoformat()}")
+
+    def _draft(self, kind: str, key: str) -> Draft:
+        return Draft(source="tick", kind=kind, key=key, tier=Tier.LOCAL, workspace=self.name, facts={"kind": kind})
+
+    async def _first_sight(self) -> None:
+        """Stores the world as it is, without a call: a restart is no news."""
+        if self._workspace is None:
+            return
+        world = await self._world()
+        self.next_wake = datetime.fromisoformat(world.next_wake) if world.next_wake else None
+        sight = await self._see(world)
+        if sight is None:
+            return
+        pinned = world.trusted_hashes
+        if self._workspace.trusted and not pinned:
+            pinned = pin(sight.instructions.hashes)
+        note = Note("workspace.looked", workspace=self._workspace.name, data={"fingerprint": sight.fingerprint})
+        seen = replace(world, fingerprint=sight.fingerprint, trusted_hashes=pinned)
+        await self._stores.worlds.put(seen, note, self._clock.now())
+
+    async def _look(self) -> datetime | None:
+        """Passes the gates; at their end one decision. Returns when to look again, None = when something rings."""
+        now = self._clock.now()
+        if self._settings.mode == "off" or self._around.paused() or await self._busy():
+            return None
+        events = await self._recorded(await self._stores.events.pending(self.name, now))
+        if not events:
+            return await self._stores.events.next_due(self.name, now)
+        if self._last_call and now < (spaced := self._last_call + timedelta(seconds=self._settings.spacing_seconds)):
+            return spaced
+        world = await self._world()
+        sight = await self._see(world)
+        if sight is None:
+            return now + timedelta(seconds=60)  # a lost mount comes back by itself
+        same_tier = [event for event in events if event.tier is events[0].tier]
+        batch = await self._without_stale_hints(same_tier, world, sight)
+        if not batch:
+            return now
+        self._last_call = now
+        return await self._decide(batch, world, sight)
+
+    async def _busy(self) -> bool:
+        if self.name is None:
+            return False
+        running = await self._stores.runs.in_state(RunState.RUNNING, RunState.QUEUED, RunState.INTERRUPTED)
+        return any(run.workspace == self.name for run in running)
+
+    async def _recorded(self, events: Sequence[Event]) -> list[Event]:
+        """Takes out what is only recorded: nobody needs to decide about a boot or a forge's ping."""
+        plain = [event for event in events if (event.source, event.kind) in RECORD_ONLY]
+        if plain:
+            await self._stores.events.coalesce([event.id for event in plain], "recorded only", self._clock.now())
+        return [event for event in events if event not in plain]
+
+    async def _without_stale_hints(self, events: list[Event], world: World, sight: Sight) -> list[Event]:
+        if sight.fingerprint != world.fingerprint:
+            return events
+        stale = [event for event in events if event.source in HINTS and event.kind != "wake"]
+        if stale:
+            reason = "the world is the one already looked at"
+            await self._stores.events.coalesce([event.id for event in stale], reason, self._clock.now())
+        return [event for event in events if event not in stale]
+
+    async def _decide(self, batch: list[Event], world: World, sight: Sight) -> datetime | None:
+        now = self._clock.now()
+        asked = Decision(
+            id=mint("d", now), workspace=self.name, tier=batch[0].tier, verdict=Verdict.ASKED, reason="", goal="",
+            confidence=0, price=None, next_wake=None, events=tuple(event.id for event in batch), run=None, notice=None,
+            fingerprint=sight.fingerprint, source=batch[0].source, shadow=self._settings.mode == "shadow", asked_at=now,
+        )  # fmt: skip
+        claim = await self._stores.events.claim(asked, asked.events, now)
+        if claim is None:
+            return now
+        try:
+            answer, reply = await self._ask(claim.decision, claim.events, sight)
+        except ModelError as error:
+            return await self._postpone(claim.decision, error)
+        self._failures = 0
+        await self._conclude(claim, answer, reply, world)
+        return None
+
+    async def _ask(self, decision: Decision, events: Sequence[Event], sight: Sight) -> tuple[Answer, Reply]:
+        allowed = allowed_answers(decision.tier, has_workspace=decision.workspace is not None)
+        form = Form("decide", "Say whether to act.", answer_schema(allowed))
+        prompt = Prompt(
+            system=_system(sight.instructions.text),
+            messages=(Message("user", await self._digest(events, sight)),),
+            form=form,
+            max_tokens=ANSWER_TOKENS,
+        )
+        model = self._around.model()
+        problem = ""
+        for _ in range(2):
+            try:
+                reply = await self._around.asking.ask(model, prompt, cause=decision.id, role="decide")
+                return _read(reply, form.name, allowed), reply
+            except (ModelProtocolError, ValueError) as error:
+                problem = str(error)
+        wait = Verdict.WAIT if Verdict.WAIT in allowed else Verdict.IGNORE
+        unusable = Answer(wait, f"the model's answer was not usable twice: {problem}"[:500], "", 0, 900)
+        return unusable, Reply("", (), "end", Usage(), None)
+
+    async def _digest(self, events: Sequence[Event], sight: Sight) -> str:
+        place = Query(workspace=self.name, limit=4)
+        parked = await self._stores.runs.in_state(RunState.PARKED)
+        described = await self._repository.describe(sight.survey) if self._repository and sight.survey else ""
+        return compose(
+            events,
+            now=self._clock.now(),
+            world=described,
+            runs=[run for run in parked if run.workspace == self.name],
+            decisions=await self._stores.decisions.find(place) if self.name else (),
+        )
+
+    async def _postpone(self, decision: Decision, error: ModelError) -> datetime:
+        """The batch waits until the model is back; its events are not to blame and lose no try."""
+        self._failures += 1
+        delay = min(LAST_RETRY, FIRST_RETRY * 2 ** min(self._failures - 1, 10))
+        if isinstance(error, ModelUnavailableError) and error.retry_after:
+            delay = min(LAST_RETRY, error.retry_after)
+        retry_at = self._clock.now() + timedelta(seconds=delay)
+        await self._stores.events.release(decision.id, str(error), retry_at, blame=False)
+        return retry_at
+
+    async def _conclude(self, claim: Claim, answer: Answer, reply: Reply, world: World) -> None:
+        now, asked = self._clock.now(), claim.decision
+        wake = self._wake_at(answer, world, claim, now)
+        made = replace(
+            asked, verdict=answer.verdict, reason=answer.reason, goal=answer.goal, confidence=answer.confidence,
+            price=reply.price, next_wake=wake, concluded_at=now,
+        )  # fmt: skip
+        run, notices = None, ()
+        if not made.shadow:
+            run = self._run_for(made, now)
+            notices = tuple(self._notice_for(made))
+        made = replace(made, run=run.id if run else None, notice=notices[0].id if notices else None)
+        seen = replace(world, fingerprint=made.fingerprint, next_wake=wake.isoformat() if wake else None)
+        await self._stores.decisions.conclude(
+            made, seen if self._workspace else None, run=run, notices=notices, now=now
+        )
+        self.next_wake = wake
+        self._around.concluded()
+
+    def _wake_at(self, answer: Answer, world: World, claim: Claim, now: datetime) -> datetime | None:
+        """A wake is spent once for one state of the world: waiting must not become a habit that costs."""
+        woken = any(event.kind == "wake" for event in claim.events)
+        if not answer.wake_seconds or (woken and world.fingerprint == claim.decision.fingerprint):
+            return None
+        return now + timedelta(seconds=max(60, answer.wake_seconds))
+
+    def _run_for(self, made: Decision, now: datetime) -> Run | None:
+        if made.verdict is not Verdict.ACT or self._workspace is None:
+            return None
+        return Run(
+            id=mint("r", now), state=RunState.QUEUED, goal=made.goal, workspace=self._workspace.name,
+            trigger=made.source, decision=made.id, level=int(self._workspace.level), taint=made.tier, created=now,
+        )  # fmt: skip
+
+    def _notice_for(self, made: Decision) -> Sequence[Notice]:
+        if made.verdict is not Verdict.NOTIFY:
+            return ()
+        title = f"{made.workspace or 'Kairos'}: {made.goal.splitlines()[0][:100]}"
+        body = f"{made.goal}\n\nWhy: {made.reason}"
+        draft = NoticeDraft(key=f"decision:{made.id}", title=title, body=body, cause=made.id, workspace=made.workspace)
+        return self._around.address(draft)
+
+    async def _world(self) -> World:
+        if self.name is None:
+            return World("")
+        return await self._stores.worlds.get(self.name) or World(self.name)
+
+    async def _see(self, world: World) -> Sight | None:
+        """Looks at the workspace. None when it is missing."""
+        if self._workspace is None or self._repository is None:
+            return Sight("", None, Instructions("", {}, ()))
+        survey = await self._repository.survey()
+        if survey.missing != self.missing:
+            await self._say_missing(survey.missing)
+        if survey.missing:
+            return None
+        uncommitted = {path for _, path in survey.changed}
+        instructions = await read_instructions(self._around.files, self._workspace, world.trusted_hashes, uncommitted)
+        marks = [self._settings.digest, *(f"{name}={value}" for name, value in sorted(instructions.hashes.items()))]
+        return Sight(survey.fingerprint(marks), survey, instructions)
+
+    async def _say_missing(self, missing: bool) -> None:
+        self.missing = missing
+        kind = "workspace.missing" if missing else "workspace.back"
+        await self._stores.state.note(Note(kind, workspace=self.name or ""), self._clock.now())
+
+
+def _system(instructions: str) -> str:
+    base = text_of("decide")
+    return f"{base}\n\nThe owner's standing instructions:\n{instructions}" if instructions else base
+
+
+def _read(reply: Reply, form: str, allowed: tuple[Verdict, ...]) -> Answer:
+    for use in reply.uses:
+        if isinstance(use, ToolUse) and use.name == form:
+            return parse_answer(use.arguments, allowed)
+    raise ModelProtocolError("prose where a decision was asked for")

@@ -1,0 +1,235 @@
+"""Runs: one execution of a decided goal. The loop is `Worker.drive`; everything it needs to go on is on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from kairosd.core.events import Event, Tier
+from kairosd.core.messages import Prompt, ToolSpec, ToolUse
+from kairosd.core.notices import Notice, NoticeDraft
+from kairosd.core.policy import LEVELS, Level, Permission
+from kairosd.core.runs import Run, RunState
+from kairosd.core.workspaces import Workspace
+from kairosd.engine.asking import Asking, Reply
+from kairosd.engine.checkouts import Checkouts
+from kairosd.engine.conversation import Conversation, OpenUse
+from kairosd.engine.ending import Ending
+from kairosd.engine.instructions import read_instructions
+from kairosd.engine.ledger import Ledger, Park
+from kairosd.engine.repository import Repository
+from kairosd.engine.signals import Feed
+from kairosd.errors import CheckoutError, ModelProtocolError, ModelUnavailableError, ToolError
+from kairosd.ports import Clock, Files, Finish, Model, Stores, Tool, ToolContext, Update
+from kairosd.prompts import text_of
+
+MAX_TURNS = 40  # a run that has not ended by then goes round in circles
+MAX_REPEATS = 6  # identical calls in a row before the run is ended; from the third on the model is told
+MODEL_PATIENCE = timedelta(hours=6)  # how long a run waits for its model before it fails
+FIRST_RETRY, LAST_RETRY = 10, 600  # seconds between tries while the model is down
+PROTOCOL_ERRORS_MAX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A workspace and the repository in it."""
+
+    workspace: Workspace
+    repository: Repository
+
+
+@dataclass(frozen=True, slots=True)
+class Tooling:
+    """What every run works with."""
+
+    stores: Stores
+    clock: Clock
+    asking: Asking
+    model: Callable[[], Model]
+    files: Files
+    tools: Mapping[str, Tool]
+    ledger: Ledger
+    checkouts: Checkouts
+    ending: Ending
+    feed: Feed
+    queue: Callable[[NoticeDraft], None]
+    address: Callable[[NoticeDraft], Sequence[Notice]]
+    author: tuple[str, str]
+
+
+class Worker:
+    """Carries one run from `running` to an end or to a question."""
+
+    def __init__(self, tooling: Tooling, place: Place, run: Run) -> None:
+        self._t = tooling
+        self._place = place
+        self.run = run
+        self._recent: list[str] = []
+
+    async def drive(self) -> None:
+        """The loop: answer what is open, else ask the model, until somebody says it is through."""
+        talk = await Conversation.load(self._t.stores.transcripts, self.run.id)
+        try:
+            if not talk.messages:
+                await talk.say(await self._opening())
+            while talk.finish is None:
+                if talk.open_uses:
+                    await self._answer(talk, talk.open_uses[0])
+                elif self.run.turns >= MAX_TURNS:
+                    reason = f"{MAX_TURNS} turns were not enough"
+                    return await self._t.ending.give_up(self.run, RunState.OVER_BUDGET, reason)
+                else:
+                    await self._turn(talk)
+            await self._t.ending.conclude(self.run, self._place, talk.finish)
+        except Park as park:
+            await self._park(park)
+        except GaveUpError as reason:
+            await self._t.ending.give_up(self.run, RunState.FAILED, str(reason))
+        except CheckoutError as error:
+            await self._park(self._t.ending.stuck(self.run, str(error)))
+
+    async def _turn(self, talk: Conversation) -> None:
+        model = self._t.model()
+        reply = await self._patiently(model, await self._prompt(talk, model))
+        price = None if reply.price is None or self.run.price is None else self.run.price + reply.price
+        self.run = replace(self.run, turns=self.run.turns + 1, tokens=self.run.tokens + reply.tokens, price=price)
+        await talk.add_turn(reply, model.model)
+        await self._t.stores.runs.update(self.run)
+        if not reply.uses:
+            # Words without a call are how most models end: they are the answer, and nothing vouches for them.
+            await talk.add_finish(Finish(reply.text.strip() or "(no answer)"))
+
+    async def _answer(self, talk: Conversation, item: OpenUse) -> None:
+        use = item.use
+        tool = self._t.tools.get(use.name)
+        if not isinstance(use, ToolUse):
+            told = f"{use.name}: {use.problem}; send the arguments as one JSON object"
+            return await talk.add_result(use.id, told, error=True)
+        if tool is None:
+            told = f"there is no tool {use.name}; there are: {', '.join(self._t.tools)}"
+            return await talk.add_result(use.id, told, error=True)
+        if warning := self._repeats(use):
+            return await talk.add_result(use.id, warning, error=True)
+        self._publish("call", f"{use.name}", {"tool": use.name, "arguments": dict(use.arguments)})
+        context = await self._context(tool)
+        call = await self._t.ledger.request(self.run, talk.turn, item.position, use, tool)
+        settled = await self._t.ledger.settle(self.run, call, tool, replace(context, call=call.id))
+        if settled.answer.taint is not None and settled.answer.taint < self.run.taint:
+            self.run = replace(self.run, taint=settled.answer.taint)
+            await self._t.stores.runs.update(self.run)
+        self._publish("result", settled.answer.text[:2000], {"tool": use.name, "error": settled.error})
+        if settled.answer.sleep_seconds:
+            await self._t.clock.sleep(settled.answer.sleep_seconds)
+        await talk.add_result(use.id, settled.answer.text, error=settled.error)
+        if settled.answer.finish:
+            await talk.add_finish(settled.answer.finish)
+        return None
+
+    async def _context(self, tool: Tool) -> ToolContext:
+        """What the tool sees: the workspace as it is, or this run's checkout from its first change on."""
+        run, place = self.run, self._place
+        if run.base is None and tool.permission in (Permission.EDIT, Permission.COMMIT) and _may_edit(run):
+            checkout = await self._t.checkouts.ensure(run, place.workspace)
+            self.run = run = replace(run, base=checkout.snapshot)
+            await self._t.stores.runs.update(run)
+        if run.base is not None:
+            checkout = await self._t.checkouts.ensure(run, place.workspace)
+            root, git = checkout.path, self._t.checkouts.git(run, place.workspace)
+        else:
+            root, git = place.workspace.path, place.repository.git()
+        return ToolContext(
+            run=run, call="", workspace=place.workspace, root=root, files=self._t.files, git=git, services=self,
+            author=self._t.author, limit=_result_limit(self._t.model()),
+        )  # fmt: skip
+
+    async def _prompt(self, talk: Conversation, model: Model) -> Prompt:
+        return Prompt(
+            system=await self._system(),
+            messages=talk.messages,
+            tools=tool_set(self._t.tools, Level(self.run.level)),
+            max_tokens=min(4096, model.context // 4),
+        )
+
+    async def _system(self) -> str:
+        workspace = self._place.workspace
+        world = await self._t.stores.worlds.get(workspace.name)
+        pinned = world.trusted_hashes if world else ""
+        standing = await read_instructions(self._t.files, workspace, pinned, ())
+        base = text_of("act")
+        return f"{base}\n\nThe owner's standing instructions:\n{standing.text}" if standing.text else base
+
+    async def _opening(self) -> str:
+        survey = await self._place.repository.survey()
+        described = await self._place.repository.describe(survey)
+        return f"Goal: {self.run.goal}\n\nWorkspace {self._place.workspace.name}:\n{described}"
+
+    async def _patiently(self, model: Model, prompt: Prompt) -> Reply:
+        """Asks until the model answers: while it is down the run waits, and says so to whoever follows."""
+        give_up_at = self._t.clock.now() + MODEL_PATIENCE
+        failures = protocol_errors = 0
+        while True:
+            try:
+                return await self._t.asking.ask(
+                    model, prompt, cause=self.run.id, role="act", on_text=lambda words: self._publish("text", words, {})
+                )
+            except ModelProtocolError as error:
+                protocol_errors += 1
+                if protocol_errors >= PROTOCOL_ERRORS_MAX:
+                    raise GaveUpError(f"the model's answers are not usable: {error}") from error
+            except ModelUnavailableError as error:
+                delay = error.retry_after or min(LAST_RETRY, FIRST_RETRY * 2**failures)
+                failures += 1
+                if self._t.clock.now() + timedelta(seconds=delay) > give_up_at:
+                    raise GaveUpError(f"the model was away for too long: {error}") from error
+                self._publish("waiting", str(error), {"seconds": int(delay)})
+                await self._t.clock.sleep(delay)
+
+    def _repeats(self, use: ToolUse) -> str | None:
+        mark = f"{use.name} {json.dumps(dict(use.arguments), sort_keys=True, default=str)}"
+        self._recent = [*self._recent, mark] if self._recent[-1:] == [mark] else [mark]
+        if len(self._recent) >= MAX_REPEATS:
+            raise GaveUpError(f"the model asked for the same call {MAX_REPEATS} times: {use.name}")
+        if len(self._recent) >= 3:
+            return "you have just made this very call; its result will not change. Do something else, or call finish"
+        return None
+
+    async def _park(self, park: Park) -> None:
+        await self._t.stores.runs.park(self.run, park.on, park.approval, park.notices, self._t.clock.now())
+        code = park.approval.code if park.approval else None
+        question = park.approval.question if park.approval else ""
+        self._publish("parked", question, {"state": "parked", "code": code, "answer": question})
+
+    def _publish(self, kind: str, text: str, data: Mapping[str, object]) -> None:
+        self._t.feed.publish(self.run.id, Update(kind, text, data))  # type: ignore[arg-type]
+
+    # What tools may ask of the daemon (ToolServices).
+
+    async def read_event(self, event: str) -> Event:
+        found = await self._t.stores.events.get(event)
+        if found.workspace != self.run.workspace:
+            raise ToolError(f"{event} belongs to another workspace")
+        return found
+
+    async def notify(self, draft: NoticeDraft) -> None:
+        notices = self._t.address(replace(draft, cause=self.run.id, workspace=self.run.workspace))
+        await self._t.stores.notices.queue(notices, self._t.clock.now())
+
+
+class GaveUpError(Exception):
+    """The run cannot go on; the text says why."""
+
+
+def tool_set(tools: Mapping[str, Tool], level: Level) -> tuple[ToolSpec, ...]:
+    """The tools of a level, in stable order: what it would be refused anyway is not offered."""
+    return tuple(tool.spec for _, tool in sorted(tools.items()) if tool.permission in LEVELS[level])
+
+
+def _may_edit(run: Run) -> bool:
+    return Permission.EDIT in LEVELS[Level(run.level)] and run.taint > Tier.PUBLIC
+
+
+def _result_limit(model: Model) -> int:
+    """Characters of one tool result: an eighth of the window at four characters a token, so that several fit."""
+    return max(1500, min(16_000, model.context // 2))

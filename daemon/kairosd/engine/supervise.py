@@ -1,0 +1,48 @@
+"""The supervisor: keeps one failing part from taking the daemon with it, and brings it back with back-off."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from datetime import datetime
+
+from kairosd.ports import Clock
+
+log = logging.getLogger("kairosd.supervise")
+
+FIRST_DELAY, LAST_DELAY = 1, 300  # seconds between restarts of a failing part
+
+
+@dataclass(slots=True)
+class Health:
+    """What `status` says of a supervised part."""
+
+    name: str
+    failures: int = 0
+    last_error: str = ""
+    failed_at: datetime | None = None
+
+
+async def keep_running(part: Callable[[], Awaitable[None]], health: Health, clock: Clock) -> None:
+    """Runs `part` until it returns by itself or is cancelled; after an exception it is started again, ever slower."""
+    while True:
+        try:
+            await part()
+        except Exception as error:  # one broken adapter must not end the others; it is logged and counted
+            health.failures += 1
+            health.last_error = f"{type(error).__name__}: {error}"
+            health.failed_at = clock.now()
+            log.exception("%s failed (%d times)", health.name, health.failures)
+        else:
+            return
+        await clock.sleep(min(LAST_DELAY, FIRST_DELAY * 2 ** min(health.failures - 1, 10)))
+
+
+async def contain(work: Coroutine[None, None, None], name: str, clock: Clock) -> None:
+    """Runs `work` once; an exception is logged with its name and goes no further."""
+    began = clock.monotonic()
+    try:
+        await work
+    except Exception:  # a run that breaks must not end the dispatcher and every other run with it
+        log.exception("%s broke after %.1f s", name, clock.monotonic() - began)

@@ -1,0 +1,102 @@
+"""Why: from any id back to what caused it, with reasons and prices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from kairosd.core.decisions import Decision
+from kairosd.core.events import Event
+from kairosd.core.json import JsonObject, canonical
+from kairosd.core.notices import Notice
+from kairosd.core.runs import Approval, Call, Run
+from kairosd.engine.views import iso
+from kairosd.errors import NotFoundError
+from kairosd.ports import Stores
+
+
+async def chain(stores: Stores, identifier: str) -> Sequence[JsonObject]:
+    """The links from the thing back to its first cause. Raises `NotFoundError`, `AmbiguousIdError`."""
+    links: list[JsonObject] = []
+    thing = await find(stores, identifier)
+    while thing is not None:
+        links.append(_link(thing))
+        if isinstance(thing, Decision):
+            links += [_link(await stores.events.get(event)) for event in thing.events]
+            break
+        cause = _cause(thing)
+        thing = await find(stores, cause) if cause else None
+    return links
+
+
+Thing = Event | Decision | Run | Call | Approval | Notice
+
+
+async def find(stores: Stores, identifier: str) -> Thing:
+    """The row with that id or unique prefix, of whatever kind its letter names."""
+    match identifier.partition("_")[0]:
+        case "e":
+            return await stores.events.get(identifier)
+        case "d":
+            return await stores.decisions.get(identifier)
+        case "r":
+            return await stores.runs.get(identifier)
+        case "c":
+            return await stores.runs.get_call(identifier)
+        case "a":
+            return await stores.approvals.get(identifier)
+        case "n":
+            return await stores.notices.get(identifier)
+    raise NotFoundError(f"{identifier} is not an id", fix="ids start with e_ d_ r_ c_ a_ or n_: see `kairos journal`")
+
+
+def _cause(thing: Thing) -> str | None:
+    match thing:
+        case Notice():
+            return thing.cause
+        case Approval():
+            return thing.call or thing.run
+        case Call():
+            return thing.run
+        case Run() | Event():
+            return thing.decision if isinstance(thing, Run) else None
+        case _:
+            return None
+
+
+def _link(thing: Thing) -> JsonObject:
+    at = _when(thing)
+    match thing:
+        case Event():
+            kind, title, detail = "event", f"{thing.source} {thing.kind}", _event_detail(thing)
+        case Decision():
+            verdict = f"{thing.verdict.value}{' (shadow)' if thing.shadow else ''}"
+            kind, title, detail = "decision", f"{verdict}: {thing.goal or thing.reason}", thing.reason
+        case Run():
+            kind, title, detail = "run", f"{thing.state.value}: {thing.goal}", thing.result
+        case Call():
+            kind, title = "call", f"{thing.tool} {canonical(thing.arguments)[:200]}"
+            detail = f"{thing.state.value}{f' by {thing.rule}' if thing.rule else ''}"
+        case Approval():
+            kind, title, detail = "approval", f"{thing.state.value}: {thing.question}", thing.rule
+        case Notice():
+            kind, title, detail = "notice", thing.title, f"{thing.channel}: {thing.state.value}"
+    price = thing.price if isinstance(thing, (Decision, Run)) else 0
+    return {"id": thing.id, "kind": kind, "at": iso(at), "title": title, "detail": detail, "price": price}
+
+
+def _when(thing: Thing) -> datetime:
+    match thing:
+        case Event():
+            return thing.received_at
+        case Decision():
+            return thing.asked_at
+        case Call():
+            return thing.requested_at
+        case _:
+            return thing.created
+
+
+def _event_detail(event: Event) -> str:
+    words = "; ".join(f"{name}: {value[:200]}" for name, value in event.text.items())
+    return f"{canonical(event.facts)}{f' — {words}' if words else ''} (tier {event.tier.label})"
