@@ -1,7 +1,4 @@
-"""Sections of the configuration, as frozen models. Defaults and units here are what config.example.toml documents.
-
-TODO-LEAD: loading, errors with lines and the environment are added by the configuration part.
-"""
+"""Sections of the configuration, as frozen models. Defaults and units here are what config.example.toml documents."""
 
 from __future__ import annotations
 
@@ -26,7 +23,10 @@ class DaemonSection(Section):
 
 
 class ModelSection(Section):
-    """`[models.NAME]`. `url`, `file` and `sha256` belong to provider `local`; `timeout_seconds` is silence on the wire."""
+    """`[models.NAME]`. `timeout_seconds` is silence on the wire; `context` and `max_tokens` are in tokens.
+
+    `url`, `file`, `sha256` and `threads` belong to provider `local`, which also has its own `context` and `tool_style`.
+    """
 
     provider: Literal["anthropic", "openai", "local"]
     model: str = ""
@@ -112,6 +112,12 @@ class NtfySection(Section):
     token_env: str = ""
     token_file: str = ""
     min_severity: Literal["low", "normal", "high", "urgent"] = "normal"
+
+
+class OpenSection(Section):
+    """`[notifiers.NAME]` of a notifier that has no section here: its own module judges the keys."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
 
 class DesktopSection(Section):

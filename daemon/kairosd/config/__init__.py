@@ -1,0 +1,64 @@
+"""The configuration: the only reader of its TOML file and, with `wire`, of the environment.
+
+`load` yields a frozen `Config`; every problem of a file is told at once, with line and nearest key.
+"""
+
+from __future__ import annotations
+
+from kairosd.config.environment import Environment, read_environment
+from kairosd.config.loading import Config, describe, load
+from kairosd.config.secrets import access_token, api_key, read_secret
+from kairosd.config.sections import (
+    DaemonSection,
+    DesktopSection,
+    GithubSection,
+    GitSection,
+    InitiativeSection,
+    LogSection,
+    ModelSection,
+    NtfySection,
+    OpenSection,
+    PolicySection,
+    QuietHoursSection,
+    RetentionSection,
+    RolesSection,
+    RuleSection,
+    ScheduleSection,
+    Seconds,
+    Section,
+    TickSection,
+    WorkspaceSection,
+)
+from kairosd.config.times import address, every_seconds
+
+__all__ = [
+    "Config",
+    "DaemonSection",
+    "DesktopSection",
+    "Environment",
+    "GitSection",
+    "GithubSection",
+    "InitiativeSection",
+    "LogSection",
+    "ModelSection",
+    "NtfySection",
+    "OpenSection",
+    "PolicySection",
+    "QuietHoursSection",
+    "RetentionSection",
+    "RolesSection",
+    "RuleSection",
+    "ScheduleSection",
+    "Seconds",
+    "Section",
+    "TickSection",
+    "WorkspaceSection",
+    "access_token",
+    "address",
+    "api_key",
+    "describe",
+    "every_seconds",
+    "load",
+    "read_environment",
+    "read_secret",
+]
