@@ -1,0 +1,74 @@
+"""edit: replaces an exact piece of a text file, or appends to it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+from kairosd.core.json import JsonObject
+from kairosd.core.messages import ToolSpec
+from kairosd.errors import ToolError
+from kairosd.ports import Tool, ToolAnswer, ToolContext
+from kairosd.tools.arguments import Arguments, boolean, schema, string
+from kairosd.tools.base import answer_text, file_path, is_secret
+from kairosd.tools.matching import Match, appended, nearest, places, repaired
+from kairosd.tools.texts import FileEffect, Replacement, encoded, read_text
+
+
+class Edit(FileEffect):
+    """Replaces `old` by `new` where `old` is found once, or everywhere with `all`; an empty `old` appends."""
+
+    spec = ToolSpec(
+        "edit",
+        "Change a text file: replace the exact text old by new. With old empty, new is added at the end.",
+        schema(
+            path=string("file"),
+            old=string("exact text now in the file, without line numbers; empty: append"),
+            new=string("text that takes its place"),
+            all=boolean("replace every occurrence"),
+            may_be_empty=("old", "new"),
+        ),
+    )
+
+    async def run(self, arguments: JsonObject, context: ToolContext) -> ToolAnswer:
+        given = self.read(arguments)
+        made = await self.replacement(given, context)
+        await asyncio.to_thread(context.files.replace, context.root, made.path, made.content)
+        return ToolAnswer(answer_text(made.told, [], arguments=given, limit=context.limit))
+
+    async def replacement(self, given: Arguments, context: ToolContext) -> Replacement:
+        path, old, new = file_path(given), given.text("old"), given.text("new")
+        if not old and await asyncio.to_thread(context.files.digest, context.root, path) is None:
+            raise ToolError(f"there is no file {path}", fix="make it with write(path, content)")
+        text = await read_text(context, path)
+        before = hashlib.sha256(text.encode("utf-8")).hexdigest()
+        match = _changed(path, text, old=old, new=new, everywhere=given.flag("all"))
+        if match.text == text:
+            raise ToolError(f"{path} would stay as it is: old and new are the same", fix="give a different `new`")
+        return Replacement(path, before, encoded(match.text, "new"), f"edited {path}: {match.told}")
+
+
+def _changed(path: str, text: str, *, old: str, new: str, everywhere: bool) -> Match:
+    if not old:
+        if not new:
+            raise ToolError("`old` and `new` are both empty", fix="give the text to add as `new`")
+        return appended(text, new)
+    count = text.count(old)
+    if count == 1 or (count > 1 and everywhere):
+        lines = ", ".join(str(each) for each in places(text, old))
+        return Match(text.replace(old, new), f"{count} replaced, at line {lines}")
+    if count > 1:
+        lines = ", ".join(str(each) for each in places(text, old))
+        fix = "give more of the text around it in `old`, or all=true"
+        raise ToolError(f"`old` is in {path} {count} times, at lines {lines}", fix=fix)
+    match = repaired(text, old, new=new)
+    if match is None:
+        # A plan is made before the gate has spoken: what may be secret is not shown by way of an error.
+        near = [] if is_secret(path) else nearest(text, old)
+        shown = "".join(f"\n{number}| {line}" for number, line in near) or " none that can be shown"
+        raise ToolError(f"`old` is not in {path}", fix=f"copy it exactly; the nearest lines are:{shown}")
+    return match
+
+
+def build() -> Tool:
+    return Edit()
