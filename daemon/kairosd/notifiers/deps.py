@@ -1,0 +1,22 @@
+"""What a notifier is given besides its section."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+from kairosd.ports import Clock
+from kairosd.system.network import NetworkSettings
+
+
+@dataclass(frozen=True, slots=True)
+class NotifierDeps:
+    """`token` is the secret itself, empty where none is configured; clients are made by `system.http` on first need.
+
+    `arrived` of a notifier raises `NotifierError` where it cannot be told: the notice is then sent again and says so.
+    """
+
+    clock: Clock
+    token: str = ""
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    logger: logging.Logger = field(default_factory=lambda: logging.getLogger("kairosd.notifiers"))
