@@ -1,0 +1,217 @@
+"""Anthropic's Messages API, streaming (https://docs.anthropic.com/en/api/messages-streaming)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from kairosd.config import ModelSection
+from kairosd.core.messages import (
+    Done,
+    Form,
+    Message,
+    Prompt,
+    StreamPart,
+    TextDelta,
+    ToolResult,
+    ToolUse,
+    Usage,
+    UseBroken,
+    UseReady,
+)
+from kairosd.models.answers import arguments_of, plain_schema
+from kairosd.models.deps import ModelDeps, key_fix
+from kairosd.models.dialect import ROOM, ROOM_TOKENS, Call, JsonDict, Quirks, whole
+from kairosd.models.exchange import Endpoint, Exchange
+from kairosd.models.refusals import Origin, StreamError, error_in
+from kairosd.ports import Model
+from kairosd.system.sse import ServerEvent
+
+BASE_URL = "https://api.anthropic.com"
+VERSION = "2023-06-01"
+# Opus, Sonnet and Haiku 5.5 refuse a forced tool and take a schema for the answer instead; older models and most
+# compatible servers know only the forced tool. The refusal costs nothing and is met once per process.
+ANSWER_SCHEMA = "answer-schema"
+STOPS: Mapping[str, Literal["end", "tool_use", "length", "refusal"]] = {
+    "tool_use": "tool_use",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "refusal": "refusal",
+}
+
+
+def build(name: str, section: ModelSection, *, deps: ModelDeps) -> Model:
+    return AnthropicModel(name, section, deps=deps)
+
+
+class AnthropicModel:
+    """`[models.NAME] provider = "anthropic"`."""
+
+    provider = "anthropic"
+
+    def __init__(self, name: str, section: ModelSection, *, deps: ModelDeps) -> None:
+        self.name = name
+        self.model = section.model
+        self.context = section.context
+        origin = Origin(name, section.model, deps.api_key, key_fix(name, section))
+        base = (section.base_url or BASE_URL).rstrip("/").removesuffix("/v1")
+        self._dialect = _Messages(section.model, deps.api_key)
+        self._exchange = Exchange(self._dialect, Endpoint(base, section.timeout_seconds, origin), deps=deps)
+
+    def stream(self, prompt: Prompt) -> AsyncIterator[StreamPart]:
+        return self._exchange.stream(prompt)
+
+    async def check(self) -> str:
+        status, body = await self._exchange.get(f"/v1/models/{self.model}", self._dialect.headers())
+        if status == 200:
+            return f"{self.model} is there, the key is accepted"
+        raise self._exchange.refusal(status, body)
+
+    async def close(self) -> None:
+        await self._exchange.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Messages:
+    model: str
+    key: str
+
+    def headers(self) -> dict[str, str]:
+        return {"x-api-key": self.key, "anthropic-version": VERSION}
+
+    def call(self, prompt: Prompt, quirks: Quirks) -> Call:
+        body: JsonDict = {
+            "model": self.model,
+            "max_tokens": prompt.max_tokens + (ROOM_TOKENS if ROOM in quirks else 0),
+            "stream": True,
+            "messages": _messages(prompt.messages),
+        }
+        if prompt.system:
+            # One breakpoint: the cache key covers the tools, which come first, and the whole system text.
+            body["system"] = [{"type": "text", "text": prompt.system, "cache_control": {"type": "ephemeral"}}]
+        if prompt.form is not None:
+            body.update(_form(prompt.form, quirks))
+        elif prompt.tools:
+            body["tools"] = [
+                {"name": tool.name, "description": tool.description, "input_schema": tool.schema}
+                for tool in prompt.tools
+            ]
+        return Call("/v1/messages", self.headers(), body)
+
+    def reader(self, prompt: Prompt) -> _MessagesReader:
+        return _MessagesReader()
+
+    def learn(self, refusal: str) -> str | None:
+        return ANSWER_SCHEMA if "tool_choice" in refusal or "forced tool" in refusal.lower() else None
+
+
+def _form(form: Form, quirks: Quirks) -> JsonDict:
+    if ANSWER_SCHEMA in quirks:
+        return {"output_config": {"format": {"type": "json_schema", "schema": plain_schema(form.schema)}}}
+    tool = {"name": form.name, "description": form.description, "input_schema": form.schema}
+    return {"tools": [tool], "tool_choice": {"type": "tool", "name": form.name}}
+
+
+def _messages(messages: tuple[Message, ...]) -> list[JsonDict]:
+    rendered: list[JsonDict] = []
+    for message in messages:
+        # Results come first: the API refuses text between a tool's use and its result.
+        content: list[JsonDict] = [_result(result) for result in message.results]
+        if message.text.strip():  # an empty text block is refused
+            content.append({"type": "text", "text": message.text})
+        content += [
+            {"type": "tool_use", "id": use.id, "name": use.name, "input": dict(use.arguments)} for use in message.uses
+        ]
+        if content and rendered and rendered[-1]["role"] == message.role:
+            rendered[-1]["content"] += content
+        elif content:
+            rendered.append({"role": message.role, "content": content})
+    return rendered
+
+
+def _result(result: ToolResult) -> JsonDict:
+    block: JsonDict = {"type": "tool_result", "tool_use_id": result.id, "content": result.text or "(nothing)"}
+    return {**block, "is_error": True} if result.error else block
+
+
+@dataclass
+class _Block:
+    kind: str
+    id: str = ""
+    name: str = ""
+    json: list[str] = field(default_factory=list)
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _MessagesReader:
+    def __init__(self) -> None:
+        self.thought = False
+        self._blocks: dict[int, _Block] = {}
+        self._usage: dict[str, int] = {}
+        self._stop: str | None = None
+
+    def feed(self, event: ServerEvent) -> Iterable[StreamPart]:
+        data = json.loads(event.data)
+        kind = data.get("type") or event.name
+        if kind == "message_start":
+            self._count(data["message"].get("usage"))
+        elif kind == "content_block_start":
+            yield from self._open(data["index"], data["content_block"])
+        elif kind == "content_block_delta":
+            yield from self._grow(self._blocks[data["index"]], data["delta"])
+        elif kind == "content_block_stop":
+            yield from self._shut(self._blocks.pop(data["index"]))
+        elif kind == "message_delta":
+            self._stop = data["delta"].get("stop_reason") or self._stop
+            self._count(data.get("usage"))
+        elif kind == "message_stop":
+            yield self._done()
+        elif kind == "error":
+            body = error_in(data)
+            raise StreamError(body) if body else ValueError("an error event without an error")
+
+    def end(self) -> Done | None:
+        return None  # only message_stop ends a message
+
+    def _open(self, index: int, block: JsonDict) -> Iterable[StreamPart]:
+        self._blocks[index] = _Block(
+            block["type"], str(block.get("id", "")), str(block.get("name", "")), given=block.get("input") or {}
+        )
+        self.thought = self.thought or block["type"] in ("thinking", "redacted_thinking")
+        if block["type"] == "text" and block.get("text"):
+            yield TextDelta(block["text"])
+
+    def _grow(self, block: _Block, delta: JsonDict) -> Iterable[StreamPart]:
+        if delta["type"] == "text_delta" and delta["text"]:
+            yield TextDelta(delta["text"])
+        elif delta["type"] == "input_json_delta":
+            block.json.append(delta["partial_json"])
+
+    def _shut(self, block: _Block) -> Iterable[StreamPart]:
+        if block.kind != "tool_use":
+            return
+        try:
+            arguments = arguments_of("".join(block.json)) or block.given
+        except ValueError as error:
+            yield UseBroken(block.id, block.name, str(error))
+            return
+        yield UseReady(ToolUse(block.id, block.name, arguments))
+
+    def _count(self, usage: object) -> None:
+        if isinstance(usage, dict):
+            self._usage.update({key: count for key, value in usage.items() if (count := whole(value)) is not None})
+
+    def _done(self) -> Done:
+        if self._blocks:
+            raise ValueError("the message ended inside a block")
+        if self._stop is None:
+            raise ValueError("message_stop without a stop_reason")
+        usage = Usage(
+            self._usage.get("input_tokens"),
+            self._usage.get("output_tokens"),
+            self._usage.get("cache_read_input_tokens", 0),
+            self._usage.get("cache_creation_input_tokens", 0),
+        )
+        return Done(STOPS.get(self._stop, "end"), usage)

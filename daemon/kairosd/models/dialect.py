@@ -1,0 +1,57 @@
+"""What a provider's wire protocol has to say for itself; `models.exchange` does the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from kairosd.core.messages import Done, Prompt, StreamPart
+from kairosd.system.sse import ServerEvent
+
+JsonDict: TypeAlias = dict[str, Any]
+Quirks: TypeAlias = frozenset[str]
+
+ROOM = (
+    "room"  # the quirk every dialect knows: the model thinks first, so its answer needs more tokens than were asked for
+)
+ROOM_TOKENS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, ready to be sent. `path` follows the base URL; `headers` may hold the key: never log them."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: JsonDict
+
+
+class Reader(Protocol):
+    """Turns the events of one stream into parts; its last part is `Done`."""
+
+    thought: bool  # the model spent tokens on thinking
+
+    def feed(self, event: ServerEvent) -> Iterable[StreamPart]:
+        """The parts `event` completes. Raises `ModelError`; `ValueError`, `KeyError`, `TypeError` = malformed."""
+
+    def end(self) -> Done | None:
+        """At the end of the bytes without a final event: the end if it is whole all the same, else None (cut)."""
+
+
+class Dialect(Protocol):
+    """A wire protocol. Quirks are what this server's refusals have taught; they change the next request."""
+
+    def call(self, prompt: Prompt, quirks: Quirks) -> Call:
+        """The request for `prompt`."""
+
+    def reader(self, prompt: Prompt) -> Reader:
+        """A fresh reader for one stream."""
+
+    def learn(self, refusal: str) -> str | None:
+        """The quirk that a 400 with this message asks for, if it is a known one."""
+
+
+def whole(value: object) -> int | None:
+    """A token count, or None for anything else: some servers send null, strings or floats."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
