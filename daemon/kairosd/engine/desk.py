@@ -86,8 +86,8 @@ class OwnersDesk:
         )  # fmt: skip
         made = Decision(
             id=decision, workspace=place.name, tier=Tier.OWNER, verdict=Verdict.ACT, reason="owner asked",
-            goal=run.goal, confidence=100, price=0, next_wake=None, events=(event,), run=run.id, notice=None, fingerprint="",
-            source="owner", shadow=False, asked_at=now, concluded_at=now,
+            goal=run.goal, confidence=100, price=0, next_wake=None, events=(event,), run=run.id, notice=None,
+            fingerprint="", source="owner", shadow=False, asked_at=now, concluded_at=now,
         )  # fmt: skip
         draft = Draft(
             source="owner", kind="told", key=event, tier=Tier.OWNER, workspace=place.name, text={"message": run.goal}

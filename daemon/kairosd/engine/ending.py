@@ -13,8 +13,9 @@ from kairosd.core.ids import mint
 from kairosd.core.json import JsonObject
 from kairosd.core.notices import Notice, NoticeDraft, Severity
 from kairosd.core.runs import Approval, ApprovalState, Call, CallState, ParkedOn, Run, RunState, call_hash
-from kairosd.engine.checkouts import Checkouts, Landed
+from kairosd.engine.checkouts import Checkouts
 from kairosd.engine.checks import evaluate
+from kairosd.engine.landing import Landed
 from kairosd.engine.ledger import CODE_LETTERS, Park, question_notice
 from kairosd.engine.signals import Feed
 from kairosd.errors import CheckoutError
@@ -88,8 +89,10 @@ class Ending:
         """The landing as an effect of its own: intent first; taking it twice gives one branch."""
         call = await self._landing_call(run)
         trailers = {"Kairos-Call": call.id, "Assisted-by": f"Kairos (run {run.id})"}
-        await self._checkouts.commit(run, place.workspace, _subject(run.goal), self._d.author, trailers)
-        landed = await self._checkouts.land(run, place.workspace, slug_of(run.goal))
+        await self._checkouts.commit(
+            run, place.workspace, message=_subject(run.goal), author=self._d.author, trailers=trailers
+        )
+        landed = await self._checkouts.land(run, place.workspace, slug=slug_of(run.goal))
         if call.state is CallState.INTENDED:
             told = landed.how or "nothing to land"
             await self._stores.runs.move_call(replace(call, result=told), CallState.SUCCEEDED, self._clock.now())

@@ -250,7 +250,8 @@ class Initiative:
             asked, verdict=answer.verdict, reason=answer.reason, goal=answer.goal, confidence=answer.confidence,
             price=reply.price, next_wake=wake, concluded_at=now,
         )  # fmt: skip
-        run, notices = None, ()
+        run: Run | None = None
+        notices: tuple[Notice, ...] = ()
         if not made.shadow:
             run = self._run_for(made, now)
             notices = tuple(self._notice_for(made))

@@ -24,7 +24,10 @@ ENDED_CALLS = frozenset({CallState.SUCCEEDED, CallState.FAILED, CallState.DENIED
 
 
 class Park(Exception):
-    """Raised out of a call that needs the owner; no error, the run rests. With an `approval` it is a new question, else one already open."""
+    """Raised out of a call that needs the owner: no error, the run rests.
+
+    With an `approval` it is a new question, else one that is open already.
+    """
 
     def __init__(self, on: ParkedOn, approval: Approval | None, notices: Sequence[Notice] = ()) -> None:
         self.on = on
@@ -51,14 +54,14 @@ class Ledger:
         *,
         clock: Clock,
         address: Callable[[NoticeDraft], Sequence[Notice]],
-        expires: int,
+        expires: timedelta,
     ) -> None:
         self._runs = stores.runs
         self._approvals = stores.approvals
         self._clock = clock
         self.gate = gate
         self._address = address
-        self._expires = timedelta(seconds=expires)
+        self._expires = expires
 
     async def request(self, run: Run, turn: int, position: int, use: ToolUse, tool: Tool) -> Call:
         """The row of a call, made when it is new."""

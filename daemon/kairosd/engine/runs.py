@@ -54,7 +54,6 @@ class Tooling:
     checkouts: Checkouts
     ending: Ending
     feed: Feed
-    queue: Callable[[NoticeDraft], None]
     address: Callable[[NoticeDraft], Sequence[Notice]]
     author: tuple[str, str]
 

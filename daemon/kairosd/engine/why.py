@@ -18,7 +18,7 @@ from kairosd.ports import Stores
 async def chain(stores: Stores, identifier: str) -> Sequence[JsonObject]:
     """The links from the thing back to its first cause. Raises `NotFoundError`, `AmbiguousIdError`."""
     links: list[JsonObject] = []
-    thing = await find(stores, identifier)
+    thing: Thing | None = await find(stores, identifier)
     while thing is not None:
         links.append(_link(thing))
         if isinstance(thing, Decision):

@@ -1,0 +1,239 @@
+"""The daemon: its start, its work and its stop."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import signal
+from contextlib import AsyncExitStack
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+from kairosd import wire
+from kairosd.app.engine import build_engine
+from kairosd.app.ground import Controls, Engine, Ground, Outside, Part
+from kairosd.app.outside import fetch_missing_model, open_outside
+from kairosd.config import Config, Environment, address, describe, load, read_environment
+from kairosd.config.editing import edit_workspace
+from kairosd.core.journal import Note
+from kairosd.core.json import JsonObject
+from kairosd.engine.condition import Condition
+from kairosd.engine.supervise import keep_running
+from kairosd.errors import KairosError
+from kairosd.http.control import build_control
+from kairosd.http.server import HooksProtocol, QuietServer, UnixProtocol, bind_tcp, bind_unix
+from kairosd.ports import Deps
+from kairosd.store.assembly import OpenStores, open_stores
+from kairosd.system.clock import SystemClock
+from kairosd.system.lock import lock_home, lock_workspace, locks_folder
+from kairosd.system.logs import start_logging
+from kairosd.system.notify import ServiceManager, watchdog_seconds
+
+log = logging.getLogger("kairosd")
+
+STOP_SECONDS = 9.0  # an ordered stop is over by then, or the process ends itself (the promise is 10 s)
+
+
+def run(config_file: Path | None, place: wire.Home) -> int:
+    """Runs the daemon until SIGTERM or SIGINT: then 0. Raises `KairosError` when it cannot start."""
+    environment = read_environment()
+    # A broken file ends it before anything is touched.
+    load(config_file, folder=Path.cwd(), place=place, environment=environment)
+    start_logging(journald=bool(environment.invocation_id), folder=place.state / "log")
+    while asyncio.run(_serve(config_file, place, environment)):
+        log.info("starting again with the configuration as it is now")
+    return 0
+
+
+async def _serve(config_file: Path | None, place: wire.Home, environment: Environment) -> bool:
+    config = load(config_file, folder=Path.cwd(), place=place, environment=environment, detect=True)
+    return await Daemon(config, place, environment).serve()
+
+
+class Daemon:
+    """Everything between one configuration and its end."""
+
+    def __init__(self, config: Config, place: wire.Home, environment: Environment) -> None:
+        self._config = config
+        self._place = place
+        self._environment = environment
+        self._clock = SystemClock()
+        self._condition = Condition(self._clock)
+        self._manager = ServiceManager(environment.notify_socket)
+        self._parts: list[tuple[str, Part]] = []
+        self._notes: asyncio.Queue[Note] = asyncio.Queue()
+        self._stop = asyncio.Event()
+        self._again = False
+
+    async def serve(self) -> bool:
+        """Starts, works until told to stop, stops. True = begin again with the configuration as it is now."""
+        async with AsyncExitStack() as stack:
+            stack.callback(self._manager.close)
+            self._lock(stack)
+            opened = self._open_stores(stack)
+            ground = Ground(self._config, self._place, self._environment, self._clock, self._condition, opened.stores)
+            self._condition.paused = await opened.stores.state.get("paused") is not None
+            outside = await open_outside(ground, stack)
+            engine = self._wire(ground, outside)
+            await self._recover(ground, engine)
+            self._serve_control(engine, stack)
+            self._serve_hooks(ground, engine, stack)
+            self._watch_outside(ground, engine)
+            self._keep_alive(ground, outside)
+            self._handle_signals()
+            await self._work(ground, outside)
+            await opened.stores.state.put("last_seen", self._clock.now().isoformat(), None, self._clock.now())
+        return self._again
+
+    def _lock(self, stack: AsyncExitStack) -> None:
+        for folder in (self._place.state, self._place.data, self._place.run):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            wire.check_private(folder)
+        stack.callback(lock_home(self._place).release)
+        folder = locks_folder(self._environment.variables.get("XDG_RUNTIME_DIR"))
+        for workspace in self._config.workspaces:
+            if workspace.path.is_dir():
+                stack.callback(lock_workspace(workspace.path, folder).release)
+
+    def _open_stores(self, stack: AsyncExitStack) -> OpenStores:
+        place = self._place
+        opened = open_stores(place.database, place.journal, place.transcripts, self._clock)
+        opened.start()
+        stack.push_async_callback(opened.close)
+        return opened
+
+    def _wire(self, ground: Ground, outside: Outside) -> Engine:
+        engine = build_engine(ground, outside, Controls(self._reload, self._edit_workspace))
+        self._parts.append(("notices", outside.outbox.run))
+        self._parts.append(("runs", engine.dispatcher.run))
+        for name, initiative in engine.initiatives.items():
+            self._parts.append((f"initiative {name or '(no workspace)'}", initiative.run))
+        self._parts.append(("housekeeping", engine.housekeeping.run))
+        return engine
+
+    async def _recover(self, ground: Ground, engine: Engine) -> None:
+        """Takes up what the last daemon left behind. Costs no model call."""
+        now = self._clock.now()
+        await ground.stores.events.recover(now)
+        await ground.stores.model_calls.recover(now)
+        interrupted = await engine.dispatcher.recover()
+        seen = await ground.stores.state.get("last_seen")
+        last_seen = datetime.fromisoformat(seen) if isinstance(seen, str) else None
+        deps = self._deps(ground, engine)
+        boot = _trigger("boot").build(None, deps, last_seen=last_seen, interrupted=[run.id for run in interrupted])
+        schedule = _trigger("schedule").build(self._config.schedules, deps, last_seen=last_seen)
+        self._parts += [("trigger boot", boot.run), ("trigger schedule", schedule.run)]
+
+    def _serve_control(self, engine: Engine, stack: AsyncExitStack) -> None:
+        path = wire.socket_path(self._place, self._config.daemon.socket or None)
+        bound = bind_unix(path)
+        stack.callback(path.unlink, missing_ok=True)
+        stack.callback(bound.close)
+        server = QuietServer(build_control(engine.desk, wire.VERSION), UnixProtocol)
+        self._parts.append(("control", partial(server.serve, [bound])))
+
+    def _serve_hooks(self, ground: Ground, engine: Engine, stack: AsyncExitStack) -> None:
+        github = self._config.github
+        if github is None:
+            return
+        host, port = address(self._config.daemon.hooks_listen)
+        try:
+            bound = bind_tcp(host, port)
+        except KairosError as error:
+            # The rest of the daemon is worth running: `status` says what is missing (design §6).
+            fix = error.fix or "free the port or change [daemon] hooks_listen"
+            self._condition.set("hooks_port", f"webhooks are not received: {error.message}", fix=fix)
+            return
+        stack.callback(bound.close)
+        # Loaded only here: without [webhooks.github] nothing of it is needed.
+        hooks = importlib.import_module("kairosd.http.hooks")
+        drafter = importlib.import_module("kairosd.triggers.github").drafter(self._config.workspaces)
+        rules = hooks.HookRules(self._config.github_secrets, github.max_body, github.hosts)
+        app = hooks.build_hooks(engine.inbox, drafter, rules, count=self._condition.count)
+        self._parts.append(("hooks", partial(QuietServer(app, HooksProtocol).serve, [bound])))
+
+    def _watch_outside(self, ground: Ground, engine: Engine) -> None:
+        deps = self._deps(ground, engine)
+        self._parts.append(("trigger tick", _trigger("tick").build(self._config.tick, deps).run))
+        self._parts.append(("trigger files", _trigger("files").build(None, deps).run))
+
+    def _deps(self, ground: Ground, engine: Engine) -> Deps:
+        def note(note: Note) -> None:
+            self._notes.put_nowait(note)
+
+        return Deps(self._clock, engine.inbox, self._config.workspaces, self._place.state, self._place.data, note)
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_on_signal)
+
+    async def _work(self, ground: Ground, outside: Outside) -> None:
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(keep_running(part, self._condition.watch(name), self._clock))
+                for name, part in self._parts
+            ]
+            self._condition.state = "ready"
+            self._manager.ready("at work")
+            log.info("ready", extra={"home": str(self._place.state), "workspaces": len(self._config.workspaces)})
+            await self._stop.wait()
+            self._condition.state = "stopping"
+            self._manager.stopping()
+            # Whatever does not let itself be stopped in time must not keep the service from stopping.
+            asyncio.get_running_loop().call_later(STOP_SECONDS, os._exit, 1)
+            for task in reversed(tasks):
+                task.cancel()
+
+    def _keep_alive(self, ground: Ground, outside: Outside) -> None:
+        async def write_notes() -> None:
+            while True:
+                await ground.stores.state.note(await self._notes.get(), self._clock.now())
+
+        async def check_sandbox() -> None:
+            if reason := await outside.sandbox.check():
+                self._condition.set("sandbox", f"commands and git are refused: {reason}", fix="kairos doctor")
+
+        self._parts += [("journal notes", write_notes), ("sandbox canary", check_sandbox)]
+        if seconds := watchdog_seconds(self._environment.watchdog_usec, self._environment.watchdog_pid):
+            self._parts.append(("watchdog", lambda: self._feed_watchdog(ground, seconds)))
+        if self._config.path is None:
+            self._parts.append(("model fetch", lambda: fetch_missing_model(ground)))
+
+    async def _feed_watchdog(self, ground: Ground, seconds: float) -> None:
+        """Fed only while the loop runs, its timers fire and the database takes a durable write."""
+        while True:
+            await ground.stores.state.touch(self._clock.now())
+            self._manager.watchdog()
+            await self._clock.sleep(seconds)
+
+    def _reload(self) -> JsonObject:
+        """Reads the configuration again. What changed is applied by beginning again: all state is on disk."""
+        fresh = load(
+            self._config.path, folder=Path.cwd(), place=self._place, environment=self._environment, detect=True
+        )
+        before, after = describe(self._config), describe(fresh)
+        changed = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
+        if changed:
+            self._again = True
+            # After the answer has gone out.
+            asyncio.get_running_loop().call_later(0.2, self._stop.set)
+        return {"changed": changed, "restart_needed": []}
+
+    def _reload_on_signal(self) -> None:
+        try:
+            self._reload()
+        except KairosError as error:
+            log.error("the configuration stays as it was: %s", error)
+
+    def _edit_workspace(self, name: str, path: str | None) -> None:
+        edit_workspace(self._config, self._place, name=name, path=path)
+
+
+def _trigger(name: str) -> ModuleType:
+    return importlib.import_module(f"kairosd.triggers.{name}")

@@ -1,0 +1,123 @@
+"""Programs, models and screens: made here, and each library imported only when it is first needed."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+
+from kairosd.app.ground import Ground, Outside
+from kairosd.config import Config, Environment, NtfySection, access_token, api_key
+from kairosd.core.notices import Severity
+from kairosd.engine.checkouts import Checkouts
+from kairosd.engine.notices import Channel, Outbox
+from kairosd.engine.repository import Repository
+from kairosd.engine.runs import Place
+from kairosd.errors import KairosError
+from kairosd.executor.client import ProcessExecutor
+from kairosd.models.book import ModelBook
+from kairosd.models.deps import ModelDeps
+from kairosd.models.partial import Progress
+from kairosd.models.weights import Weights, weights_of
+from kairosd.notifiers.deps import NotifierDeps
+from kairosd.ports import Notifier, Sandbox
+from kairosd.system.files import LocalFiles
+from kairosd.system.network import NetworkSettings
+
+log = logging.getLogger("kairosd")
+
+
+async def open_outside(ground: Ground, stack: AsyncExitStack) -> Outside:
+    """Programs, models and screens. No model or notifier is built, nor its library imported, before its first use."""
+    place, config, environment = ground.place, ground.config, ground.environment
+    executor = ProcessExecutor()
+    stack.push_async_callback(executor.close)
+    confinement = importlib.import_module(f"kairosd.sandbox.{'bubblewrap' if sys.platform == 'linux' else 'none'}")
+    sandbox: Sandbox = confinement.build(executor, folder=place.state, forbidden=place.own_folders())
+    files = LocalFiles()
+    places = {one.name: Place(one, Repository(sandbox, files, workspace=one)) for one in config.workspaces}
+    network = network_of(environment)
+    models = ModelBook(
+        config.models,
+        lambda section: ModelDeps(ground.clock, api_key(section, environment) or "", place.data, network),
+    )
+    stack.push_async_callback(models.close)
+    channels = [open_channel(ground, name, network=network) for name in config.notifiers]
+    outbox = Outbox(
+        ground.stores.notices, ground.stores.approvals, clock=ground.clock, channels=channels, quiet=config.quiet_hours
+    )
+    stack.push_async_callback(outbox.close)
+    ground.condition.ask(outbox.problems)
+    checkouts = Checkouts(sandbox, files, folder=place.checkouts, patches=place.patches, clock=ground.clock)
+    author = await author_of(config, places)
+    return Outside(files, sandbox, places, checkouts, models, outbox, author)
+
+
+def open_channel(ground: Ground, name: str, *, network: NetworkSettings) -> Channel:
+    """A channel whose notifier is made at its first notice."""
+    section = ground.config.notifiers[name]
+
+    def build() -> Notifier:
+        token = access_token(section, ground.environment) if isinstance(section, NtfySection) else None
+        module = importlib.import_module(f"kairosd.notifiers.{name}")
+        notifier: Notifier = module.build(section, NotifierDeps(ground.clock, token or "", network))
+        return notifier
+
+    least = Severity[str(getattr(section, "min_severity", "normal")).upper()]
+    return Channel(name, least, build, silent=name == "log")
+
+
+async def author_of(config: Config, places: Mapping[str, Place]) -> tuple[str, str]:
+    """The author of Kairos's commits: `[git]`, else the owner's own git identity as it is at start."""
+    if config.git.name and config.git.email:
+        return config.git.name, config.git.email
+    for place in places.values():
+        try:
+            name, email = await place.repository.identity()
+        except KairosError:
+            continue  # no sandbox, or the folder is away: the next one may do
+        return config.git.name or name, config.git.email or email
+    return config.git.name or "Kairos", config.git.email or "kairos@localhost"
+
+
+async def fetch_missing_model(ground: Ground) -> None:
+    """With the embedded defaults and no key, the local model is fetched in the background; events wait for it."""
+    names = {ground.config.roles.decide, ground.config.roles.act}
+    wanted = [name for name in names if ground.config.models[name].provider == "local"]
+    for name in wanted:
+        weights = weights_of(name, ground.config.models[name], data_folder=ground.place.data)
+        if not weights.present:
+            await _fetch(ground, weights)
+
+
+async def _fetch(ground: Ground, weights: Weights) -> None:
+    fetching = importlib.import_module("kairosd.models.fetch")
+    size = f"{weights.size / 1e9:.1f} GB" if weights.size else "size unknown"
+    log.info("the local model is being fetched (%s) from %s; events wait for it", size, " or ".join(weights.sources))
+    shown = -1
+
+    def progress(now: Progress) -> None:
+        nonlocal shown
+        percent = now.done * 100 // now.total if now.total else 0
+        text = f"the local model is being fetched: {percent} % of {size}"
+        ground.condition.set("model_fetch", text, fix="wait, or see `kairos model fetch --help`")
+        if percent // 10 > shown:
+            shown = percent // 10
+            log.info("%s", text)
+
+    network = network_of(ground.environment)
+    source = await fetching.fetch(weights.sources, weights, deps=fetching.FetchDeps(ground.clock, progress, network))
+    ground.condition.clear("model_fetch")
+    log.info("the local model is here, from %s", source)
+
+
+def network_of(environment: Environment) -> NetworkSettings:
+    """The environment's proxies and certificates as HTTP clients take them."""
+    return NetworkSettings(
+        https_proxy=environment.https_proxy,
+        http_proxy=environment.http_proxy,
+        no_proxy=environment.no_proxy,
+        ca_file=environment.ssl_cert_file,
+    )

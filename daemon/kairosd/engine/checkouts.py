@@ -1,0 +1,255 @@
+"""Checkouts: a run's private clone of a workspace, made from the workspace as it is now, and how its work comes back.
+
+The clone borrows the owner's objects and starts from a *snapshot* commit that holds the uncommitted work too; the
+snapshot is what the run's work is compared with, and it never lands. The owner's repository is only read while this is
+made: its index is copied, not refreshed, and new objects go to the clone. On disk, one folder a run:
+
+    <run>/meta.json    base, snapshot, and where it came from; written last, outside of what the run can write
+    <run>/tree/        the work tree with its `.git`; in the sandbox it is mounted at the workspace's own path
+    <run>/land/        the bundle on its way to the owner's repository
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kairosd.core.runs import Run
+from kairosd.core.workspaces import Landing, Workspace
+from kairosd.engine import landing, snapshots
+from kairosd.engine.git import Layout, SandboxedGit, find_layout
+from kairosd.engine.landing import Landed
+from kairosd.errors import CheckoutError
+from kairosd.ports import Clock, Files, Git, Mount, Sandbox
+
+__all__ = ["Checkout", "Checkouts", "Landed"]
+
+CALL_TRAILER = "Kairos-Call"
+DIFF_MAX = 200_000  # characters
+IDENTIFIER = re.compile(r"[A-Za-z0-9_]{1,64}")
+
+# A kill in the middle leaves git's locks; whoever held them died with its sandbox, and a checkout has one run.
+COMMIT = """
+rm -f .git/index.lock .git/HEAD.lock .git/refs/heads/kairos/run.lock
+range=HEAD; [ -z "$SNAPSHOT" ] || range="$SNAPSHOT..HEAD"
+if [ -n "$CALL" ] && git rev-parse -q --verify HEAD >/dev/null; then
+  found=$(git log -1 --format=%H --fixed-strings --grep="Kairos-Call: $CALL" $range)
+  if [ -n "$found" ]; then echo "$found"; exit 0; fi
+fi
+[ -n "$MAY_COMMIT" ] || exit 0
+git add -A
+if git rev-parse -q --verify HEAD >/dev/null; then
+  ! git diff --cached --quiet --no-ext-diff HEAD || exit 0
+else
+  [ -n "$(git ls-files | head -n 1)" ] || exit 0
+fi
+git commit -q --no-verify --no-gpg-sign --cleanup=whitespace -F -
+git rev-parse HEAD
+"""
+DIFF = """
+export GIT_INDEX_FILE=/tmp/index
+cp .git/index "$GIT_INDEX_FILE" 2>/dev/null || true
+git add -A -N
+git diff --no-ext-diff --no-textconv "${SNAPSHOT:-$(git hash-object -t tree /dev/null)}"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """A run's clone. `path` is its folder on the host; `base` the owner's HEAD, `snapshot` the commit it started from.
+
+    Both are "" for a repository without a commit (and, for the snapshot, without a file).
+    """
+
+    path: Path
+    base: str
+    snapshot: str
+
+
+class Checkouts:
+    """Makes, commits, lands and removes checkouts.
+
+    `folder` and `patches` are Kairos's own; a job mounts single checkouts out of `folder`, never the folder itself.
+    """
+
+    def __init__(self, sandbox: Sandbox, files: Files, *, folder: Path, patches: Path, clock: Clock) -> None:
+        self._sandbox = sandbox
+        self._files = files
+        self._folder = folder
+        self._patches = patches
+        self._clock = clock
+
+    async def ensure(self, run: Run, workspace: Workspace) -> Checkout:
+        """The run's checkout, made now unless it is there. Raises `CheckoutError` with the reason it cannot be made."""
+        place = self._place(run.id)
+        if not (place / "meta.json").is_file():
+            layout = await self._layout(workspace)
+            half = place.with_name(place.name + ".tmp")
+            await asyncio.to_thread(_remove, half)
+            await asyncio.to_thread(_remove, place)
+            snapshot = snapshots.Snapshot(self._sandbox, layout, workspace=workspace, now=self._clock.now())
+            base, made = await snapshot.make(half / "tree")
+            _write_meta(half, {"base": base, "snapshot": made, "workspace": str(workspace.path)})
+            half.rename(place)  # only a whole checkout has its name
+        return self._read(run)
+
+    def git(self, run: Run, workspace: Workspace, *, masked: Sequence[Path] = ()) -> Git:
+        """git on the checkout, mounted at the workspace's own path; what runs code or leads elsewhere is read-only."""
+        return self._git(run, workspace, tuple(masked))
+
+    async def commit(  # the owner's name, and what the run says of itself
+        self, run: Run, workspace: Workspace, *, message: str, author: tuple[str, str], trailers: Mapping[str, str]
+    ) -> str | None:
+        """Commits everything; the commit's id, or None when there is nothing to commit.
+
+        With the trailer `Kairos-Call`, a commit that has it already is returned instead: twice is once.
+        """
+        lines = [f"{name}: {' '.join(value.split())}" for name, value in trailers.items()]
+        text = message.strip() + "\n\n" + "\n".join(lines) + "\n"
+        name, email = author
+        moment = snapshots.committer(self._clock.now())["GIT_COMMITTER_DATE"]
+        variables = {"GIT_AUTHOR_NAME": name, "GIT_AUTHOR_EMAIL": email, "GIT_AUTHOR_DATE": moment, "MAY_COMMIT": "yes"}
+        return await self._commit(run, workspace, call=trailers.get(CALL_TRAILER, ""), text=text, variables=variables)
+
+    async def find_commit(self, run: Run, workspace: Workspace, *, call: str) -> str | None:
+        """The commit that the tool call made, if it did: what a probe asks after a crash."""
+        if not (self._place(run.id) / "meta.json").is_file():
+            return None
+        return await self._commit(run, workspace, call=call, text="", variables={"MAY_COMMIT": ""})
+
+    async def land(self, run: Run, workspace: Workspace, *, slug: str) -> Landed:
+        """Brings the run's commits to the owner: as a branch `kairos/<slug>`, else as a patch file that says why.
+
+        Committing what is left over is the caller's. Landing twice gives one branch. Raises `CheckoutError`.
+        """
+        checkout = self._read(run)
+        where = landing.Place(self._place(run.id), self._patches / f"{run.id}.patch", workspace)
+        work = self._git(run, workspace, ())
+        branch = workspace.landing is Landing.BRANCH
+        layout = await self._layout(workspace)
+        lander = landing.Lander(work, layout, place=where, base=checkout.base, snapshot=checkout.snapshot)
+        return await lander.land(slug, as_branch=branch)
+
+    async def landed(self, run: Run, workspace: Workspace, *, slug: str, commit: str) -> bool:
+        """Whether a branch of ours holds `commit`, or the run's patch is written: what a probe asks after a crash."""
+        if (self._patches / f"{run.id}.patch").is_file():
+            return True
+        layout = await self._layout(workspace)
+        names = await landing.branches(self._owner(layout), slug=slug)
+        return commit in names.values()
+
+    async def diff(self, run: Run, workspace: Workspace) -> str:
+        """What the run changed so far, committed or not, as one diff of at most 200,000 characters."""
+        checkout = self._read(run)
+        git = self._git(run, workspace, ())
+        output = await git.script(DIFF, {"SNAPSHOT": checkout.snapshot})
+        text = output.decode(errors="replace")
+        return text if len(text) <= DIFF_MAX else text[:DIFF_MAX] + "\n(the diff goes on)\n"
+
+    async def keep_base(self, run: Run, workspace: Workspace) -> None:
+        """Names the base in the owner's repository while the run is parked, lest a gc prune what it borrows."""
+        base = self._read(run).base
+        if base:
+            layout = await self._layout(workspace)
+            await landing.writing(self._owner(layout), layout).script(
+                'git update-ref "refs/kairos/base/$RUN" "$BASE"', {"RUN": run.id, "BASE": base}
+            )
+
+    async def drop_base(self, run: Run, workspace: Workspace) -> None:
+        """Takes that name away again; nothing happens where there is none."""
+        layout = await self._layout(workspace)
+        await landing.writing(self._owner(layout), layout, deleting=True).script(
+            'git update-ref -d "refs/kairos/base/$RUN"', {"RUN": run.id}
+        )
+
+    async def discard(self, run: Run) -> None:
+        """Removes the checkout, whole or half-made."""
+        place = self._place(run.id)
+        for folder in (place, place.with_name(place.name + ".tmp")):
+            await asyncio.to_thread(_remove, folder)
+
+    async def prune(self, older_than: datetime, *, keep: Collection[str] = ()) -> tuple[str, ...]:
+        """Removes the checkouts made before `older_than`, except of the runs in `keep`; the runs' ids."""
+        gone: list[str] = []
+        for folder in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
+            made = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+            if folder.name.removesuffix(".tmp") not in keep and made < older_than:
+                await asyncio.to_thread(_remove, folder)
+                gone.append(folder.name.removesuffix(".tmp"))
+        return tuple(gone)
+
+    def _place(self, run: str) -> Path:
+        if not IDENTIFIER.fullmatch(run):
+            raise CheckoutError(f"{run!r} is not the id of a run")
+        return self._folder / run
+
+    def _read(self, run: Run) -> Checkout:
+        place = self._place(run.id)
+        try:
+            meta = json.loads((place / "meta.json").read_text())
+        except (OSError, ValueError) as error:
+            raise CheckoutError(f"the checkout of {run.id} is gone") from error
+        return Checkout(place / "tree", meta["base"], meta["snapshot"])
+
+    async def _layout(self, workspace: Workspace) -> Layout:
+        layout = await asyncio.to_thread(find_layout, self._files, workspace.path)
+        if layout is None:
+            raise CheckoutError(
+                f"edits need a git checkout, and {workspace.path} is not the root of one",
+                fix=f"run git init in {workspace.path}, or let the workspace be the repository's own folder",
+            )
+        return layout
+
+    def _owner(self, layout: Layout) -> SandboxedGit:
+        return SandboxedGit(self._sandbox, layout.worktree, layout.mounts(), layout.mounts())
+
+    def _git(self, run: Run, workspace: Workspace, masked: tuple[Path, ...]) -> SandboxedGit:
+        layout = find_layout(self._files, workspace.path)
+        borrowed = layout.objects if layout is not None else ()
+        tree = self._place(run.id) / "tree"
+        reading, writing = (_mounts(tree, workspace, borrowed=borrowed, writable=each) for each in (False, True))
+        hidden = (*masked, *(snapshots.borrowed_at(number) / "info/alternates" for number in range(len(borrowed))))
+        committer = snapshots.committer(self._clock.now())
+        return SandboxedGit(self._sandbox, workspace.path, reading, writing, hidden, committer)
+
+    async def _commit(
+        self, run: Run, workspace: Workspace, *, call: str, text: str, variables: Mapping[str, str]
+    ) -> str | None:
+        git = self._git(run, workspace, ())
+        given = {**variables, "CALL": call, "SNAPSHOT": self._read(run).snapshot}
+        return (await git.script(COMMIT, given, stdin=text.encode(errors="surrogateescape"))).decode().strip() or None
+
+
+def _mounts(tree: Path, workspace: Workspace, *, borrowed: Sequence[Path], writable: bool) -> tuple[Mount, ...]:
+    root = workspace.path
+    # `.git` is a mount of its own: what is mounted can be neither renamed nor replaced, so that the read-only
+    # parts in it stay those that git reads next time.
+    mounts = [Mount(tree, root, writable), Mount(tree / ".git", root / ".git", writable)]
+    for name in snapshots.GUARDED:
+        mounts.append(Mount(tree / ".git" / name, root / ".git" / name))
+    mounts += [Mount(folder, snapshots.borrowed_at(number)) for number, folder in enumerate(borrowed)]
+    for name in snapshots.shared_folders(workspace):
+        if (tree / name).is_dir() and not (tree / name).is_symlink():
+            mounts.append(Mount(root / name, root / name))
+    return tuple(mounts)
+
+
+def _write_meta(place: Path, meta: Mapping[str, str]) -> None:
+    (place / "meta.json").write_text(json.dumps(meta))
+
+
+def _remove(folder: Path) -> None:
+    if not folder.is_dir():
+        return
+    try:
+        shutil.rmtree(folder)
+    except PermissionError:  # a program took a folder's own permissions away
+        for path in (folder, *(each for each in folder.rglob("*") if each.is_dir() and not each.is_symlink())):
+            path.chmod(0o700)
+        shutil.rmtree(folder)

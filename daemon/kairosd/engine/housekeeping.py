@@ -1,0 +1,57 @@
+"""Housekeeping: what must happen now and then although nothing happens. One timer, one wake-up a minute."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime, timedelta
+
+from kairosd.core.journal import Note
+from kairosd.engine.dispatch import Dispatcher
+from kairosd.engine.initiative import Initiative
+from kairosd.ports import Clock, Stores
+
+INTERVAL = 60  # seconds: how late an approval may expire
+SUMMARY_EVERY = timedelta(hours=1)  # design §6: skipped ticks are one line an hour
+SWEEP_EVERY = timedelta(days=1)
+
+
+class Housekeeping:
+    """Expires questions, sums up skipped ticks, applies retention."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        clock: Clock,
+        *,
+        dispatcher: Dispatcher,
+        initiatives: Iterable[Initiative],
+        sweep: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._stores = stores
+        self._clock = clock
+        self._dispatcher = dispatcher
+        self._initiatives = tuple(initiatives)
+        self._sweep = sweep
+        self._told = 0
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        summed = swept = self._clock.now()
+        while True:
+            await self._clock.sleep_until(self._clock.now() + timedelta(seconds=INTERVAL))
+            now = self._clock.now()
+            if await self._stores.approvals.expire(now):
+                self._dispatcher.wake()
+            if now - summed >= SUMMARY_EVERY:
+                summed = now
+                await self._sum_up(now)
+            if now - swept >= SWEEP_EVERY:
+                swept = now
+                await self._sweep()
+
+    async def _sum_up(self, now: datetime) -> None:
+        skipped = sum(initiative.ticks_skipped for initiative in self._initiatives)
+        if skipped > self._told:
+            note = Note("tick.skipped", data={"ticks": skipped - self._told})
+            self._told = skipped
+            await self._stores.state.note(note, now)

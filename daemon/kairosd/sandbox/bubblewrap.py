@@ -1,0 +1,145 @@
+"""The sandbox: bubblewrap with a minimal root, no network, no home, and nothing of the daemon in sight.
+
+The program sees /usr and its links read-only, an /etc that names only itself, its own processes, an empty /tmp and what
+the job mounts, as the same user (so that what it writes is the owner's) without any capability. bwrap itself starts
+with an *empty* environment: its process is number 1 in there, and `--clearenv` would still show what it began with in
+/proc/1/environ. The job's variables come by `--setenv`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import pwd
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from kairosd.errors import SandboxError
+from kairosd.ports import Executor, Job, Launch, Mount, Outcome
+from kairosd.sandbox import canary, seccomp
+
+SEARCH = "/usr/local/bin:/usr/bin:/bin"
+ROOT_LINKS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+LOADER = ("/etc/ld.so.cache", "/etc/alternatives")  # how programs find their libraries, and Debian its programs
+FILTER_FD, USERS_FD, GROUPS_FD, MASKS_FD = 10, 11, 12, 20
+MASKS_MAX = 500
+ISOLATION = ("--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "kairos")
+# /proc/sys obeys the user id 0, also without capabilities: run by root, a writable /proc would be a way out.
+PLACES = ("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--ro-bind", "/usr", "/usr", "--remount-ro", "/proc")
+
+
+class Bubblewrap:
+    """Runs programs so that they reach nothing but what the job mounts; implements the port `Sandbox`.
+
+    `folder` is where the canary may put its files: a private folder that no job mounts, such as the state folder.
+    `forbidden` are folders that no job may mount, nor anything above them: Kairos's own and the like. `/` and the
+    user's home are always among them; what lies *in* one (a checkout) may be mounted.
+    """
+
+    name = "bubblewrap"
+
+    def __init__(self, executor: Executor, *, folder: Path, forbidden: Sequence[Path] = ()) -> None:
+        self._executor = executor
+        self._folder = folder
+        home = Path(pwd.getpwuid(os.getuid()).pw_dir)
+        self._forbidden = tuple(path.resolve() for path in (*forbidden, Path.home(), home) if path != Path("/"))
+        self._checking = asyncio.Lock()
+        self._checked = False
+        self._reason: SandboxError | None = None
+
+    async def run(self, job: Job) -> Outcome:
+        """Raises `SandboxError` when the canary did not hold, `ExecutorError` when the executor died."""
+        await self.check()
+        if self._reason is not None:
+            raise SandboxError(self._reason.message, fix=self._reason.fix)
+        return await self._run(job)
+
+    async def check(self) -> str | None:
+        """Runs the canary once and remembers the answer: None = it holds, else the reason with its fix."""
+        async with self._checking:
+            if not self._checked:
+                try:
+                    await canary.prove(self._run, self._folder)
+                except SandboxError as error:
+                    self._reason = error
+                self._checked = True
+        return None if self._reason is None else str(self._reason)
+
+    async def _run(self, job: Job) -> Outcome:
+        program = shutil.which("bwrap", path=SEARCH)
+        if program is None:
+            raise SandboxError("bubblewrap is not installed", fix="apt install bubblewrap, then start Kairos again")
+        user, group = os.getuid(), os.getgid()
+        inherit = {
+            FILTER_FD: seccomp.program(platform.machine()),
+            USERS_FD: f"kairos:x:{user}:{group}:Kairos:/tmp:/bin/sh\n".encode(),
+            GROUPS_FD: f"kairos:x:{group}:\n".encode(),
+        }
+        words = [program, *ISOLATION, *PLACES, *_root(), "--seccomp", str(FILTER_FD)]
+        words += ["--ro-bind-data", str(USERS_FD), "/etc/passwd", "--ro-bind-data", str(GROUPS_FD), "/etc/group"]
+        for mount in job.mounts:
+            self._refuse(mount)
+            words += ["--bind" if mount.writable else "--ro-bind", str(mount.source), str(mount.target)]
+        for number, (target, is_folder) in enumerate(_masks(job), start=MASKS_FD):
+            if is_folder:
+                words += ["--tmpfs", str(target), "--remount-ro", str(target)]
+            else:
+                words += ["--ro-bind-data", str(number), str(target)]
+                inherit[number] = b""
+        for name, value in job.env.items():
+            words += ["--setenv", name, value]
+        words += ["--chdir", str(job.cwd), "--", *job.argv]
+        launch = Launch(
+            tuple(words), {}, "/", job.stdin, timeout=job.timeout, output_limit=job.output_limit, inherit=inherit
+        )
+        return await self._executor.run(launch)
+
+    def _refuse(self, mount: Mount) -> None:
+        try:
+            source = mount.source.resolve(strict=True)
+            mode = source.stat().st_mode
+        except OSError as error:
+            raise SandboxError(f"{mount.source} cannot be mounted: {error.strerror}") from error
+        if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+            raise SandboxError(f"{mount.source} is no folder and no plain file, so it is not shown to a sandbox")
+        if source == Path("/") or any(path.is_relative_to(source) for path in self._forbidden):
+            raise SandboxError(f"{mount.source} holds more than a program may see: name a folder below it")
+
+
+def _root() -> Iterator[str]:
+    for name in ROOT_LINKS:
+        path = Path(name)
+        if path.is_symlink():
+            yield from ("--symlink", str(path.readlink()), name)
+        elif path.is_dir():
+            yield from ("--ro-bind", name, name)
+    for name in LOADER:
+        yield from ("--ro-bind-try", name, name)
+
+
+def _masks(job: Job) -> list[tuple[Path, bool]]:
+    """The masked paths that exist: bwrap would create the others, in the owner's own folder where that is mounted."""
+    masks = []
+    for target in job.masked:
+        source = _outside(job, target)
+        if source is None or source.is_symlink() or not source.exists():
+            continue  # a link shows nothing that its target does not
+        masks.append((target, source.is_dir()))
+    if len(masks) > MASKS_MAX:
+        raise SandboxError(f"more than {MASKS_MAX} files are to be masked", fix="mask their folders instead")
+    return masks
+
+
+def _outside(job: Job, target: Path) -> Path | None:
+    """Where a path of the sandbox lies on the host: the last mount that holds it wins, as in the sandbox."""
+    for mount in reversed(job.mounts):
+        if target.is_relative_to(mount.target):
+            return mount.source / target.relative_to(mount.target)
+    return None
+
+
+def build(executor: Executor, *, folder: Path, forbidden: Sequence[Path] = ()) -> Bubblewrap:
+    return Bubblewrap(executor, folder=folder, forbidden=forbidden)

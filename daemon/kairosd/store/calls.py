@@ -1,0 +1,64 @@
+"""The ledger of tool calls: what was requested, what was about to happen, what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import bindparam, insert, select, update
+
+from kairosd.core.runs import CALL_MOVES, Approval, Call, CallState
+from kairosd.errors import NotFoundError, TransitionError
+from kairosd.store import notes
+from kairosd.store.database import Unit
+from kairosd.store.records import CALLS
+from kairosd.store.schema import calls, runs
+
+_INSERT = insert(calls)
+_MOVE = (
+    update(calls)
+    .where(calls.c.id == bindparam("call_id"))
+    .values({name: bindparam(f"new_{name}") for name in ("state", "plan", "rule", "result", "ended_at")})
+)
+_PLACE = select(runs.c.workspace).where(runs.c.id == bindparam("run_id"))
+_OVER = frozenset({CallState.DENIED, CallState.SUCCEEDED, CallState.FAILED, CallState.NOT_DONE})
+
+
+def insert_call(unit: Unit, call: Call) -> None:
+    """A requested call. It has no journal line: the one that says what became of it follows."""
+    unit.execute(_INSERT, CALLS.row(call))
+
+
+def move_call(unit: Unit, call: Call, state: CallState, now: datetime) -> Call:
+    """Moves `call` on from the state it has on disk; a call not yet on disk is inserted as it ends up.
+
+    So a read-only call may go from request to outcome in one commit.
+    """
+    stored = _stored(unit, call.id)
+    was = stored.state if stored is not None else call.state
+    if state not in CALL_MOVES.get(was, frozenset()):
+        raise TransitionError(f"call {call.id} is {was} and cannot become {state}")
+    moved = replace(call, state=state, ended_at=now if state in _OVER else None)
+    if stored is None:
+        unit.execute(_INSERT, CALLS.row(moved))
+    else:
+        values: dict[str, object] = {"state": state, "plan": moved.plan, "rule": moved.rule, "result": moved.result}
+        values["ended_at"] = moved.ended_at
+        unit.execute(_MOVE, {"call_id": call.id, **{f"new_{name}": value for name, value in values.items()}})
+    workspace = unit.connection.scalar(_PLACE, {"run_id": call.run})
+    unit.note(notes.of_call(moved, str(workspace or "")), now)
+    return moved
+
+
+def park_call(unit: Unit, approval: Approval, now: datetime) -> None:
+    """requested → parked; a call asked about once more stays parked. Raises `TransitionError`."""
+    stored = _stored(unit, approval.call)
+    if stored is None:
+        raise NotFoundError(f"there is no call {approval.call} to ask about")
+    if stored.state is not CallState.PARKED:
+        move_call(unit, replace(stored, rule=approval.rule), CallState.PARKED, now)
+
+
+def _stored(unit: Unit, call: str) -> Call | None:
+    found = CALLS.all(unit.connection, calls.c.id == call)
+    return found[0] if found else None

@@ -1,0 +1,153 @@
+"""Runs and their ledger of tool calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import bindparam, exists, insert, update
+
+from kairosd.core.notices import Notice
+from kairosd.core.runs import ENDED, RUN_MOVES, Approval, Call, CallState, ParkedOn, Run, RunState
+from kairosd.errors import NotFoundError, TransitionError
+from kairosd.ports.stores import Query
+from kairosd.store import notes
+from kairosd.store.calls import insert_call, move_call, park_call
+from kairosd.store.database import Database, Unit
+from kairosd.store.notices import insert_notices
+from kairosd.store.questions import open_approval, withdraw_approvals
+from kairosd.store.records import CALLS, RUNS
+from kairosd.store.schema import calls, runs
+
+_INSERT = insert(runs)
+_KEPT = ("taint", "level", "turns", "tokens", "price", "result", "checks", "branch", "patch", "commit", "base")
+_UPDATE = update(runs).where(runs.c.id == bindparam("run")).values({name: bindparam(f"new_{name}") for name in _KEPT})
+_MOVED = ("state", "started", "ended", "parked_on")
+_MOVE = (
+    update(runs)
+    .where(runs.c.id == bindparam("run"), runs.c.state == bindparam("was"))
+    .values({name: bindparam(f"new_{name}") for name in (*_KEPT, *_MOVED)})
+)
+
+
+class RunStore:
+    """Implements `ports.Runs`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def start(self, run: str, now: datetime) -> Run | None:
+        def work(unit: Unit) -> Run | None:
+            found = RUNS.get(unit.connection, run)
+            rival = exists().where(runs.c.workspace == found.workspace, runs.c.state == RunState.RUNNING)
+            if found.state is not RunState.QUEUED or unit.connection.scalar(rival.select()):
+                return None
+            # A resumed run keeps its first start: how long ago it began decides what a restart does with it.
+            started = replace(found, state=RunState.RUNNING, started=found.started or now, parked_on=None)
+            _move(unit, found, started)
+            unit.note(notes.of_run("run.started", started, {"goal": notes.short(started.goal)}), now)
+            return started
+
+        return await self._database.write(work)
+
+    async def queued(self) -> tuple[Run, ...]:
+        return await self.in_state(RunState.QUEUED)
+
+    async def update(self, run: Run) -> None:
+        values = {"run": run.id, **{f"new_{name}": getattr(run, name) for name in _KEPT}}
+
+        def work(unit: Unit) -> None:
+            if unit.execute(_UPDATE, values).rowcount != 1:
+                raise NotFoundError(f"there is no run {run.id}")
+
+        await self._database.write(work)
+
+    async def park(
+        self, run: Run, on: ParkedOn, approval: Approval | None, notices: Sequence[Notice], now: datetime
+    ) -> None:
+        def work(unit: Unit) -> None:
+            stored = RUNS.get(unit.connection, run.id)
+            parked = replace(run, state=RunState.PARKED, started=stored.started, ended=None, parked_on=on)
+            _move(unit, stored, parked)
+            unit.note(notes.of_run("run.parked", parked, {"on": on.value}), now)
+            if approval is not None:
+                open_approval(unit, approval, now)
+                if approval.call:
+                    park_call(unit, approval, now)
+            insert_notices(unit, notices, now)
+
+        await self._database.write(work)
+
+    async def requeue(self, run: str, reason: str, now: datetime) -> None:
+        await self._database.write(lambda unit: requeue_run(unit, RUNS.get(unit.connection, run), reason, now))
+
+    async def end(self, run: Run, notices: Sequence[Notice], now: datetime) -> None:
+        if run.state not in ENDED:
+            raise TransitionError(f"run {run.id} cannot end as {run.state}")
+
+        def work(unit: Unit) -> None:
+            stored = RUNS.get(unit.connection, run.id)
+            ended = replace(run, started=stored.started, ended=run.ended or now, parked_on=None)
+            _move(unit, stored, ended)
+            unit.note(notes.ended(ended), now)
+            withdraw_approvals(unit, run.id, now)
+            insert_notices(unit, notices, now)
+
+        await self._database.write(work)
+
+    async def interrupt_running(self, now: datetime) -> tuple[Run, ...]:
+        def work(unit: Unit) -> tuple[Run, ...]:
+            for run in RUNS.all(unit.connection, runs.c.state == RunState.RUNNING):
+                interrupted = replace(run, state=RunState.INTERRUPTED)
+                _move(unit, run, interrupted)
+                unit.note(notes.of_run("run.interrupted", interrupted, {}), now)
+            return RUNS.all(unit.connection, runs.c.state == RunState.INTERRUPTED)
+
+        return await self._database.write(work)
+
+    async def call(self, call: Call, now: datetime) -> None:
+        if call.state is not CallState.REQUESTED:
+            raise TransitionError(f"call {call.id} begins as {CallState.REQUESTED}, not {call.state}")
+        await self._database.write(lambda unit: insert_call(unit, call))
+
+    async def move_call(self, call: Call, state: CallState, now: datetime) -> Call:
+        return await self._database.write(lambda unit: move_call(unit, call, state, now))
+
+    async def calls(self, run: str) -> tuple[Call, ...]:
+        found = await self._database.read(lambda reader: CALLS.all(reader, calls.c.run == run))
+        return tuple(sorted(found, key=lambda call: (call.turn, call.position)))
+
+    async def get_call(self, call: str) -> Call:
+        return await self._database.read(lambda reader: CALLS.get(reader, call))
+
+    async def get(self, run: str) -> Run:
+        return await self._database.read(lambda reader: RUNS.get(reader, run))
+
+    async def find(self, query: Query) -> tuple[Run, ...]:
+        return await self._database.read(lambda reader: RUNS.newest(reader, query))
+
+    async def in_state(self, *states: RunState) -> tuple[Run, ...]:
+        return await self._database.read(lambda reader: RUNS.all(reader, runs.c.state.in_(states)))
+
+
+def insert_run(unit: Unit, run: Run, now: datetime) -> None:
+    """A new queued run."""
+    if run.state is not RunState.QUEUED:
+        raise TransitionError(f"run {run.id} begins as {RunState.QUEUED}, not {run.state}")
+    unit.execute(_INSERT, RUNS.row(run))
+    unit.note(notes.queued(run), now)
+
+
+def requeue_run(unit: Unit, run: Run, reason: str, now: datetime) -> None:
+    """parked / interrupted → queued. Raises `TransitionError`."""
+    requeued = replace(run, state=RunState.QUEUED, parked_on=None)
+    _move(unit, run, requeued)
+    unit.note(notes.of_run("run.requeued", requeued, {"reason": notes.short(reason)}), now)
+
+
+def _move(unit: Unit, stored: Run, run: Run) -> None:
+    if run.state not in RUN_MOVES.get(stored.state, frozenset()):
+        raise TransitionError(f"run {run.id} is {stored.state} and cannot become {run.state}")
+    values = {f"new_{name}": getattr(run, name) for name in (*_KEPT, *_MOVED)}
+    unit.execute(_MOVE, {"run": stored.id, "was": stored.state, **values})

@@ -1,0 +1,89 @@
+"""The turns of a run, verbatim: one file a run, only ever appended to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import cast
+
+from kairosd.core.ids import is_id
+from kairosd.core.json import JsonObject, canonical
+from kairosd.errors import DiskFullError, NotFoundError
+from kairosd.store.columns import clean
+
+_BLOCK = 65536  # bytes looked at a time when the last line end is searched
+
+
+class TranscriptStore:
+    """Implements `ports.Transcript` on `folder`, which only the owner may read."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def append(self, run: str, entry: JsonObject) -> None:
+        line = clean(canonical(entry)).encode("utf-8") + b"\n"
+        await asyncio.to_thread(_append, self._path(run), line)
+
+    async def read(self, run: str) -> tuple[JsonObject, ...]:
+        return await asyncio.to_thread(_read, self._path(run))
+
+    def _path(self, run: str) -> Path:
+        # A run's id becomes a file name: nothing else may.
+        if not is_id(run, "r"):
+            raise NotFoundError(f"{run!r} is not the id of a run")
+        return self._folder / f"{run}.jsonl"
+
+
+def _append(path: Path, line: bytes) -> None:
+    try:
+        is_new = not path.exists()
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            end = _end_of_lines(descriptor)
+            os.ftruncate(descriptor, end)
+            _write_all(descriptor, line, end)
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+        if is_new:
+            sync_folder(path.parent)
+    except OSError as error:
+        raise DiskFullError(f"the transcript {path} cannot be written: {error.strerror}", fix="make room") from error
+
+
+def _write_all(descriptor: int, data: bytes, offset: int) -> None:
+    done = 0
+    while done < len(data):
+        done += os.pwrite(descriptor, data[done:], offset + done)
+
+
+def _end_of_lines(descriptor: int) -> int:
+    """Where the last whole line ends: what follows was torn off by a crash."""
+    end = os.fstat(descriptor).st_size
+    while end > 0:
+        start = max(0, end - _BLOCK)
+        found = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def _read(path: Path) -> tuple[JsonObject, ...]:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return ()
+    whole = content[: content.rfind(b"\n") + 1]
+    return tuple(cast("JsonObject", json.loads(line)) for line in whole.splitlines())
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in `folder` durable: a new file's content is not enough after a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

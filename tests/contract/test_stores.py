@@ -1,0 +1,614 @@
+"""The promises of `ports/stores.py`, kept by the real stores on a real SQLite file."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, event, text
+from tests.fakes import ManualClock, settle
+
+from kairosd.core.decisions import Decision, Verdict
+from kairosd.core.events import Draft, EventState, Tier
+from kairosd.core.ids import mint
+from kairosd.core.journal import Note
+from kairosd.core.messages import Usage
+from kairosd.core.notices import Notice, NoticeState, Severity
+from kairosd.core.runs import Approval, ApprovalState, Call, CallState, ParkedOn, Run, RunState, call_hash
+from kairosd.core.workspaces import World
+from kairosd.errors import AmbiguousIdError, DiskFullError, NotFoundError, StoreError, TransitionError
+from kairosd.ports.stores import Query
+from kairosd.store.assembly import OpenStores, open_stores
+from kairosd.store.database import Unit
+from kairosd.store.journal_files import read_lines, verify
+from kairosd.store.migrate import migrate
+
+pytestmark = pytest.mark.anyio
+
+NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+LATER = NOW + timedelta(minutes=5)
+
+
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database at head, migrated once and copied for each test."""
+    path = tmp_path_factory.mktemp("migrated") / "kairos.db"
+    migrate(path)
+    return path
+
+
+@pytest.fixture
+async def opened(tmp_path: Path, migrated: Path) -> AsyncIterator[OpenStores]:
+    shutil.copy(migrated, tmp_path / "kairos.db")
+    found = open_at(tmp_path)
+    yield found
+    await found.close()
+
+
+def open_at(folder: Path) -> OpenStores:
+    found = open_stores(folder / "kairos.db", folder / "journal", folder / "transcripts", ManualClock(NOW))
+    found.start()
+    return found
+
+
+def draft(key: str, **more: object) -> Draft:
+    values = {"source": "files", "kind": "changed", "key": key, "tier": Tier.LOCAL, "workspace": "app", **more}
+    return Draft(**values)  # type: ignore[arg-type]
+
+
+def decision(*events: str, **more: object) -> Decision:
+    values: dict[str, object] = {
+        "id": mint("d", NOW), "workspace": "app", "tier": Tier.LOCAL, "verdict": Verdict.ASKED, "reason": "",
+        "goal": "", "confidence": 0, "price": None, "next_wake": None, "events": events, "run": None, "notice": None,
+        "fingerprint": "f", "source": "files", "shadow": False, "asked_at": NOW,
+    }  # fmt: skip
+    return Decision(**{**values, **more})  # type: ignore[arg-type]
+
+
+def new_run(**more: object) -> Run:
+    values: dict[str, object] = {
+        "id": mint("r", NOW), "state": RunState.QUEUED, "goal": "tidy up", "workspace": "app", "trigger": "files",
+        "decision": None, "level": 1, "taint": Tier.LOCAL, "created": NOW,
+    }  # fmt: skip
+    return Run(**{**values, **more})  # type: ignore[arg-type]
+
+
+def new_call(run: Run, *, position: int = 0, effect: bool = True) -> Call:
+    return Call(
+        id=mint("c", NOW), run=run.id, turn=1, position=position, tool="write", arguments={"path": "a.txt"},
+        hash=call_hash("write", {"path": "a.txt"}), state=CallState.REQUESTED, requested_at=NOW, effect=effect,
+    )  # fmt: skip
+
+
+def question(call: Call, code: str = "bcdfg") -> Approval:
+    return Approval(
+        id=mint("a", NOW), code=code, state=ApprovalState.OPEN, run=call.run, call=call.id, workspace="app", hash="h",
+        question="write a.txt?", rule="protected path", created=NOW, expires=NOW + timedelta(hours=1),
+    )  # fmt: skip
+
+
+def notice(key: str, channel: str = "ntfy", **more: object) -> Notice:
+    values: dict[str, object] = {
+        "id": mint("n", NOW), "key": key, "channel": channel, "title": "t", "body": "b", "severity": Severity.NORMAL,
+        "state": NoticeState.QUEUED, "created": NOW, "due": NOW,
+    }  # fmt: skip
+    return Notice(**{**values, **more})  # type: ignore[arg-type]
+
+
+async def queued_run(opened: OpenStores, **more: object) -> Run:
+    """A run as the owner's word makes it."""
+    run = new_run(**more)
+    made = decision(verdict=Verdict.ACT)
+    await opened.stores.events.add_direct(draft(run.id, source="owner"), replace(run, decision=made.id), made, NOW)
+    return await opened.stores.runs.get(run.id)
+
+
+async def running_run(opened: OpenStores, **more: object) -> Run:
+    run = await queued_run(opened, **more)
+    started = await opened.stores.runs.start(run.id, NOW)
+    assert started is not None
+    return started
+
+
+async def parked_run(opened: OpenStores, code: str = "bcdfg") -> tuple[Run, Call, Approval]:
+    run = await running_run(opened)
+    call = new_call(run)
+    await opened.stores.runs.call(call, NOW)
+    approval = question(call, code)
+    await opened.stores.runs.park(run, ParkedOn.APPROVAL, approval, [notice(f"approval:{approval.id}")], NOW)
+    return run, call, approval
+
+
+async def journal(opened: OpenStores) -> list[Mapping[str, object]]:
+    await opened.journal.drain()
+    folder = opened.journal._folder
+    assert verify(folder).problem is None
+    return list(read_lines(folder))
+
+
+async def kinds(opened: OpenStores) -> list[object]:
+    return [line["kind"] for line in await journal(opened)]
+
+
+async def together(opened: OpenStores, *writes: Awaitable[object]) -> list[object]:
+    """Holds the writer until all `writes` wait for it, so that they share one commit."""
+    entered, gate = threading.Event(), threading.Event()
+
+    def hold(unit: Unit) -> None:
+        entered.set()
+        gate.wait(30)
+
+    held = asyncio.get_running_loop().create_task(opened.database.write(hold))
+    while not entered.is_set():
+        await asyncio.sleep(0.001)
+    waiting = asyncio.gather(*writes, return_exceptions=True)
+    await settle()
+    gate.set()
+    await held
+    return await waiting
+
+
+class TestInbox:
+    async def test_an_event_is_stored_once_by_key_and_once_by_body(self, opened: OpenStores) -> None:
+        events = opened.stores.events
+        first = await events.add(draft("1", source="github", delivery="1", body="b" * 64), NOW)
+        same_key = await events.add(draft("1", source="github", delivery="1", body="c" * 64), NOW)
+        same_body = await events.add(draft("2", source="github", delivery="2", body="b" * 64), NOW)
+        other_source = await events.add(draft("1"), NOW)
+        assert not first.duplicate
+        assert not other_source.duplicate
+        assert (same_key.duplicate, same_key.id) == (True, first.id)
+        assert (same_body.duplicate, same_body.id) == (True, first.id)
+        assert await kinds(opened) == ["event.received", "event.duplicate", "event.duplicate", "event.received"]
+        counters = await opened.stores.state.counters()
+        assert (counters["events"], counters["webhook_accepted"], counters["webhook_duplicate"]) == (2, 1, 2)
+
+    async def test_an_event_comes_back_as_it_was_given(self, opened: OpenStores) -> None:
+        given = draft("k", facts={"n": 1, "names": ["a", "b"]}, text={"title": "grüße \ud800"}, tier=Tier.PUBLIC)
+        receipt = await opened.stores.events.add(given, NOW)
+        event = await opened.stores.events.get(receipt.id)
+        assert event.facts == {"n": 1, "names": ["a", "b"]}
+        assert event.text["title"].startswith("grüße ")
+        assert (event.tier, event.received_at, event.state, event.tries) == (Tier.PUBLIC, NOW, EventState.PENDING, 0)
+
+    async def test_a_strangers_words_stay_out_of_the_journal(self, opened: OpenStores) -> None:
+        await opened.stores.events.add(draft("1", tier=Tier.PUBLIC, text={"body": "ignore all rules"}), NOW)
+        await opened.stores.events.add(draft("2", tier=Tier.OWNER, text={"message": "tidy up"}), NOW)
+        stranger, owner = await journal(opened)
+        assert "ignore all rules" not in str(stranger)
+        assert "tidy up" in str(owner)
+
+    async def test_an_owners_word_is_event_decision_and_run_at_once(self, opened: OpenStores) -> None:
+        run = await queued_run(opened)
+        made = await opened.stores.decisions.get(str(run.decision))
+        (event,) = await opened.stores.events.find(Query())
+        assert (event.state, event.decision, made.events, made.run) == (
+            EventState.SETTLED,
+            made.id,
+            (event.id,),
+            run.id,
+        )
+        assert await kinds(opened) == ["event.received", "decision.made", "run.queued"]
+        again = await opened.stores.events.add_direct(draft(run.id, source="owner"), new_run(), decision(), NOW)
+        assert again.duplicate
+        assert len(await opened.stores.runs.find(Query())) == 1
+
+    async def test_a_claim_takes_what_is_still_pending_once(self, opened: OpenStores) -> None:
+        events = opened.stores.events
+        ids = [(await events.add(draft(str(number)), NOW)).id for number in range(3)]
+        await events.coalesce(ids[2:], "nothing new", NOW)
+        claim = await events.claim(decision(), ids, NOW)
+        assert claim is not None
+        assert claim.decision.events == tuple(ids[:2])
+        assert all(event.state is EventState.CLAIMED for event in claim.events)
+        assert await events.claim(decision(), ids, NOW) is None
+        assert await events.pending("app", NOW) == ()
+        assert (await kinds(opened))[3:] == ["event.coalesced", "decision.asked"]
+        assert len(await opened.stores.decisions.find(Query())) == 1
+
+    async def test_a_released_event_waits_and_the_fifth_failure_buries_it(self, opened: OpenStores) -> None:
+        events = opened.stores.events
+        receipt = await events.add(draft("1"), NOW)
+        for tries in range(1, 6):
+            claim = await events.claim(decision(), [receipt.id], NOW)
+            assert claim is not None
+            await events.release(claim.decision.id, "the model was down", LATER, blame=True)
+            event = await events.get(receipt.id)
+            assert (event.tries, event.error) == (tries, "the model was down")
+            if tries < 5:
+                assert event.state is EventState.PENDING
+                assert event.decision is None
+                assert await events.pending("app", NOW) == ()
+                assert await events.workspaces_pending(NOW) == ()
+                assert await events.next_due("app", NOW) == LATER
+                assert [due.id for due in await events.pending("app", LATER)] == [receipt.id]
+        assert event.state is EventState.DEAD
+        assert event.decision == claim.decision.id
+        assert (await opened.stores.decisions.get(claim.decision.id)).verdict is Verdict.UNUSABLE
+        revived = await events.retry(receipt.id, NOW)
+        assert (revived.state, revived.tries, revived.error) == (EventState.PENDING, 0, None)
+        with pytest.raises(TransitionError):
+            await events.retry(receipt.id, NOW)
+        assert (await kinds(opened))[-3:] == ["decision.made", "event.dead", "event.retried"]
+
+    async def test_a_release_without_blame_costs_no_try(self, opened: OpenStores) -> None:
+        receipt = await opened.stores.events.add(draft("1"), NOW)
+        claim = await opened.stores.events.claim(decision(), [receipt.id], NOW)
+        assert claim is not None
+        await opened.stores.events.release(claim.decision.id, "busy", LATER, blame=False)
+        assert (await opened.stores.events.get(receipt.id)).tries == 0
+        with pytest.raises(TransitionError):
+            await opened.stores.events.release(claim.decision.id, "busy", LATER, blame=False)
+
+    async def test_a_start_gives_back_what_was_claimed(self, opened: OpenStores) -> None:
+        receipt = await opened.stores.events.add(draft("1"), NOW)
+        claim = await opened.stores.events.claim(decision(), [receipt.id], NOW)
+        assert claim is not None
+        assert await opened.stores.events.recover(NOW) == 1
+        assert await opened.stores.events.recover(NOW) == 0
+        (event,) = await opened.stores.events.pending("app", NOW)
+        assert event.tries == 1
+        assert (await opened.stores.decisions.get(claim.decision.id)).verdict is Verdict.UNUSABLE
+
+    async def test_events_of_no_workspace_are_a_queue_of_their_own(self, opened: OpenStores) -> None:
+        await opened.stores.events.add(draft("1", workspace=None), NOW)
+        await opened.stores.events.add(draft("2"), NOW)
+        assert set(await opened.stores.events.workspaces_pending(NOW)) == {None, "app"}
+        assert [event.key for event in await opened.stores.events.pending(None, NOW)] == ["1"]
+
+    async def test_ids_may_be_shortened_while_they_are_unique(self, opened: OpenStores) -> None:
+        receipt = await opened.stores.events.add(draft("1"), NOW)
+        await opened.stores.events.add(draft("2"), NOW)
+        assert (await opened.stores.events.get(receipt.id[:-1].upper())).id == receipt.id
+        with pytest.raises(AmbiguousIdError):
+            await opened.stores.events.get("e_")
+        for unknown in ("e_zzzz", "", "%"):
+            with pytest.raises(NotFoundError):
+                await opened.stores.events.get(unknown)
+
+    async def test_a_listing_is_newest_first_and_filtered(self, opened: OpenStores) -> None:
+        for number in range(4):
+            await opened.stores.events.add(draft(str(number)), NOW + timedelta(seconds=number))
+        find = opened.stores.events.find
+        assert [event.key for event in await find(Query(limit=2))] == ["3", "2"]
+        assert [event.key for event in await find(Query(since=NOW + timedelta(seconds=3)))] == ["3"]
+        assert await find(Query(state="dead")) == ()
+        assert await find(Query(state="nonsense")) == ()
+        assert await find(Query(workspace="other")) == ()
+
+
+class TestDecisions:
+    async def test_a_conclusion_is_verdict_events_run_notice_and_world_at_once(self, opened: OpenStores) -> None:
+        stores = opened.stores
+        receipt = await stores.events.add(draft("1"), NOW)
+        claim = await stores.events.claim(decision(), [receipt.id], NOW)
+        assert claim is not None
+        run = new_run(decision=claim.decision.id)
+        made = replace(claim.decision, verdict=Verdict.ACT, goal="tidy up", reason="it is untidy", next_wake=LATER)
+        world = World("app", fingerprint="f2")
+        await stores.decisions.conclude(made, world, run=run, notices=[notice("n")], now=NOW)
+        stored = await stores.decisions.get(made.id)
+        assert (stored.verdict, stored.run, stored.next_wake) == (Verdict.ACT, run.id, LATER)
+        assert (await stores.events.get(receipt.id)).state is EventState.SETTLED
+        assert [queued.id for queued in await stores.runs.queued()] == [run.id]
+        assert await stores.worlds.get("app") == world
+        assert len(await stores.notices.due(NOW)) == 1
+        assert (await kinds(opened))[2:] == ["decision.made", "run.queued", "notice.queued"]
+
+    async def test_a_second_conclusion_changes_nothing(self, opened: OpenStores) -> None:
+        stores = opened.stores
+        receipt = await stores.events.add(draft("1"), NOW)
+        claim = await stores.events.claim(decision(), [receipt.id], NOW)
+        assert claim is not None
+        ignored = replace(claim.decision, verdict=Verdict.IGNORE)
+        await stores.decisions.conclude(ignored, None, run=None, notices=(), now=NOW)
+        before = await kinds(opened)
+        acted = replace(claim.decision, verdict=Verdict.ACT)
+        with pytest.raises(TransitionError):
+            await stores.decisions.conclude(acted, None, run=new_run(), notices=[notice("n")], now=NOW)
+        assert (await stores.decisions.get(ignored.id)).verdict is Verdict.IGNORE
+        assert await stores.runs.queued() == ()
+        assert await stores.notices.find(Query()) == ()
+        assert await kinds(opened) == before
+
+
+class TestRuns:
+    async def test_one_run_at_a_time_holds_a_workspace(self, opened: OpenStores) -> None:
+        first, second = await queued_run(opened), await queued_run(opened)
+        elsewhere = await queued_run(opened, workspace="other")
+        started = await opened.stores.runs.start(first.id, NOW)
+        assert started is not None
+        assert (started.state, started.started) == (RunState.RUNNING, NOW)
+        assert await opened.stores.runs.start(second.id, NOW) is None
+        assert await opened.stores.runs.start(first.id, NOW) is None
+        assert await opened.stores.runs.start(elsewhere.id, NOW) is not None
+
+    async def test_the_database_itself_refuses_a_second_running_run(self, opened: OpenStores) -> None:
+        await running_run(opened)
+        rival = await queued_run(opened)
+
+        def force(unit: Unit) -> None:
+            unit.execute(text("UPDATE runs SET state = 'running' WHERE id = :id"), {"id": rival.id})
+
+        with pytest.raises(StoreError):
+            await opened.database.write(force)
+
+    async def test_update_keeps_the_counters_and_not_the_state(self, opened: OpenStores) -> None:
+        run = await running_run(opened)
+        changed = replace(run, turns=3, tokens=70, price=None, taint=Tier.PUBLIC, base="abc", state=RunState.DONE)
+        await opened.stores.runs.update(changed)
+        assert await opened.stores.runs.get(run.id) == replace(changed, state=RunState.RUNNING)
+
+    async def test_a_parked_run_waits_for_its_answer(self, opened: OpenStores) -> None:
+        run, call, approval = await parked_run(opened)
+        parked = await opened.stores.runs.get(run.id)
+        assert (parked.state, parked.parked_on) == (RunState.PARKED, ParkedOn.APPROVAL)
+        stored_call = await opened.stores.runs.get_call(call.id)
+        assert (stored_call.state, stored_call.rule) == (CallState.PARKED, "protected path")
+        answered = await opened.stores.approvals.answer("BcDfG", ApprovalState.APPROVED, "socket", LATER)
+        assert (answered.id, answered.channel, answered.answered_at) == (approval.id, "socket", LATER)
+        assert (await opened.stores.runs.get(run.id)).state is RunState.QUEUED
+        resumed = await opened.stores.runs.start(run.id, LATER)
+        assert resumed is not None
+        assert resumed.started == NOW
+        assert (await kinds(opened))[3:] == [
+            "run.started", "run.parked", "approval.opened", "call.parked", "notice.queued", "approval.answered",
+            "run.requeued", "run.started",
+        ]  # fmt: skip
+
+    async def test_a_call_may_be_asked_about_again(self, opened: OpenStores) -> None:
+        run, call, approval = await parked_run(opened)
+        approvals = opened.stores.approvals
+        await approvals.answer(approval.id, ApprovalState.APPROVED, "socket", NOW)
+        await approvals.move(approval.id, ApprovalState.STALE, NOW)
+        started = await opened.stores.runs.start(run.id, NOW)
+        assert started is not None
+        second = question(call, "vwxzb")
+        await opened.stores.runs.park(started, ParkedOn.APPROVAL, second, (), NOW)
+        assert await approvals.of_call(call.id) == second
+        assert [one.id for one in await approvals.of_run(run.id)] == [second.id, approval.id]
+
+    async def test_a_question_about_the_run_itself_names_no_call(self, opened: OpenStores) -> None:
+        run = await running_run(opened)
+        about = replace(question(new_call(run)), call="")
+        await opened.stores.runs.park(run, ParkedOn.OWNER, about, (), NOW)
+        assert await opened.stores.approvals.of_run(run.id) == (about,)
+
+    async def test_the_end_withdraws_what_was_still_asked(self, opened: OpenStores) -> None:
+        run, _, approval = await parked_run(opened)
+        ended = replace(run, state=RunState.CANCELLED, result="stopped by the owner")
+        await opened.stores.runs.end(ended, [notice("run")], LATER)
+        stored = await opened.stores.runs.get(run.id)
+        assert (stored.state, stored.ended, stored.parked_on) == (RunState.CANCELLED, LATER, None)
+        assert (await opened.stores.approvals.get(approval.code)).state is ApprovalState.WITHDRAWN
+        assert (await kinds(opened))[-3:] == ["run.ended", "approval.withdrawn", "notice.queued"]
+        with pytest.raises(TransitionError):
+            await opened.stores.approvals.answer(approval.code, ApprovalState.APPROVED, "socket", LATER)
+
+    async def test_a_start_finds_what_was_interrupted(self, opened: OpenStores) -> None:
+        run = await running_run(opened)
+        for _ in range(2):
+            (found,) = await opened.stores.runs.interrupt_running(LATER)
+            assert (found.id, found.state) == (run.id, RunState.INTERRUPTED)
+        await opened.stores.runs.requeue(run.id, "Kairos was restarted", LATER)
+        assert [one.id for one in await opened.stores.runs.queued()] == [run.id]
+        assert (await kinds(opened))[-2:] == ["run.interrupted", "run.requeued"]
+
+    async def test_calls_come_back_in_the_order_of_their_turn(self, opened: OpenStores) -> None:
+        run = await running_run(opened)
+        second, first = new_call(run, position=1), new_call(run)
+        for call in (second, first):
+            await opened.stores.runs.call(call, NOW)
+        assert [call.id for call in await opened.stores.runs.calls(run.id)] == [first.id, second.id]
+
+    async def test_a_read_only_call_may_be_written_with_its_outcome(self, opened: OpenStores) -> None:
+        run = await running_run(opened)
+        call = replace(new_call(run, effect=False), result="secret content of a file")
+        moved = await opened.stores.runs.move_call(call, CallState.SUCCEEDED, LATER)
+        assert await opened.stores.runs.get_call(call.id) == moved
+        line = (await journal(opened))[-1]
+        assert (line["kind"], line["cause"], line["ws"]) == ("call.succeeded", run.id, "app")
+        assert "secret content" not in str(line)
+
+
+class TestApprovals:
+    async def test_an_overdue_question_expires_and_the_run_hears_it(self, opened: OpenStores) -> None:
+        run, _, approval = await parked_run(opened)
+        assert await opened.stores.approvals.expire(NOW) == ()
+        after = approval.expires
+        with pytest.raises(TransitionError, match="expired"):
+            await opened.stores.approvals.answer(approval.code, ApprovalState.APPROVED, "socket", after)
+        (expired,) = await opened.stores.approvals.expire(after)
+        assert expired.state is ApprovalState.EXPIRED
+        assert (await opened.stores.runs.get(run.id)).state is RunState.QUEUED
+        assert (await kinds(opened))[-2:] == ["approval.expired", "run.requeued"]
+
+    async def test_a_code_names_the_open_question(self, opened: OpenStores) -> None:
+        old_run, _, old = await parked_run(opened)
+        await opened.stores.approvals.answer(old.code, ApprovalState.DENIED, "socket", NOW)
+        await opened.stores.runs.start(old_run.id, NOW)
+        await opened.stores.runs.end(replace(old_run, state=RunState.FAILED), (), NOW)
+        _, _, new = await parked_run(opened)
+        assert (await opened.stores.approvals.get(new.code)).id == new.id
+        assert (await opened.stores.approvals.get(old.id)).id == old.id
+        with pytest.raises(NotFoundError):
+            await opened.stores.approvals.get("zzzzz")
+
+
+class TestNotices:
+    async def test_a_key_is_told_once_a_channel(self, opened: OpenStores) -> None:
+        await opened.stores.notices.queue([notice("k"), notice("k"), notice("k", "desktop")], NOW)
+        await opened.stores.notices.queue([notice("k")], LATER)
+        assert [one.channel for one in await opened.stores.notices.due(NOW)] == ["ntfy", "desktop"]
+        assert await kinds(opened) == ["notice.queued"] * 2
+
+    async def test_what_waits_is_due_at_its_time(self, opened: OpenStores) -> None:
+        late = notice("late", due=LATER)
+        await opened.stores.notices.queue([late], NOW)
+        assert await opened.stores.notices.due(NOW) == ()
+        assert await opened.stores.notices.next_due() == LATER
+        assert await opened.stores.notices.due(LATER) == (late,)
+        await opened.stores.notices.move(replace(late, state=NoticeState.ATTEMPTING, tries=1), LATER)
+        assert await opened.stores.notices.due(LATER) == ()
+        (attempting,) = await opened.stores.notices.recover(LATER)
+        delivered = replace(attempting, state=NoticeState.DELIVERED, receipt="id 7", delivered_at=LATER)
+        await opened.stores.notices.move(delivered, LATER)
+        assert await opened.stores.notices.get(late.id) == delivered
+        assert await opened.stores.notices.next_due() is None
+        counters = await opened.stores.state.counters()
+        assert (counters["notices_queued"], counters["notices_delivered"]) == (0, 1)
+
+
+class TestBooks:
+    async def test_every_model_call_is_settled_once(self, opened: OpenStores) -> None:
+        calls = opened.stores.model_calls
+        first = await calls.reserve("d_1", "decide", "m", NOW)
+        await calls.reserve("d_1", "decide", "m", NOW)
+        await calls.settle(first, Usage(10, 5, 1, 2), 42, "ok", LATER)
+        with pytest.raises(TransitionError):
+            await calls.settle(first, Usage(), None, "ok", LATER)
+        assert await calls.recover(LATER) == 1
+        assert await calls.recover(LATER) == 0
+        ok, lost = await calls.of("d_1")
+        assert (ok["outcome"], ok["price"], ok["input"], ok["cache_write"]) == ("ok", 42, 10, 2)
+        assert (lost["outcome"], lost["price"]) == ("lost", None)
+        assert await kinds(opened) == ["model.call", "model.call"]
+
+    async def test_facts_about_the_daemon_are_kept(self, opened: OpenStores) -> None:
+        state = opened.stores.state
+        assert await state.get("paused") is None
+        await state.put("paused", {"since": "now", "by": "owner"}, Note("daemon.paused"), NOW)
+        await state.put("paused", False, None, NOW)
+        await state.note(Note("daemon.started"), NOW)
+        await state.touch(NOW)
+        assert await state.get("paused") is False
+        assert await kinds(opened) == ["daemon.paused", "daemon.started"]
+
+    async def test_a_world_is_replaced(self, opened: OpenStores) -> None:
+        worlds = opened.stores.worlds
+        assert await worlds.get("app") is None
+        await worlds.put(World("app", "1"), Note("workspace.looked", workspace="app"), NOW)
+        await worlds.put(World("app", "2", next_wake="x"), None, NOW)
+        assert await worlds.get("app") == World("app", "2", next_wake="x")
+
+    async def test_status_counts_what_there_is(self, opened: OpenStores) -> None:
+        run, call, _ = await parked_run(opened)
+        await opened.stores.events.add(draft("1"), NOW)
+        await opened.stores.runs.move_call(call, CallState.DENIED, NOW)
+        counters = await opened.stores.state.counters()
+        wanted = {"events": 2, "decisions": 1, "runs": 1, "tool_calls": 1, "denied": 1, "pending": 1, "parked": 1}
+        assert {name: counters[name] for name in wanted} == wanted
+
+
+class TestTranscripts:
+    async def test_entries_come_back_verbatim_and_in_order(self, opened: OpenStores, tmp_path: Path) -> None:
+        run = mint("r", NOW)
+        entries = ({"role": "user", "text": "line\nbreak\r\u2028"}, {"role": "assistant", "uses": []})
+        for entry in entries:
+            await opened.stores.transcripts.append(run, entry)
+        assert await opened.stores.transcripts.read(run) == entries
+        assert (tmp_path / "transcripts" / f"{run}.jsonl").stat().st_mode & 0o777 == 0o600
+        assert await opened.stores.transcripts.read(mint("r", NOW)) == ()
+
+    async def test_a_torn_last_line_is_left_out_and_cut(self, opened: OpenStores, tmp_path: Path) -> None:
+        run = mint("r", NOW)
+        await opened.stores.transcripts.append(run, {"n": 1})
+        path = tmp_path / "transcripts" / f"{run}.jsonl"
+        with path.open("ab") as file:
+            file.write(b'{"n":2,"text":"' + b"x" * 200_000)
+        assert await opened.stores.transcripts.read(run) == ({"n": 1},)
+        await opened.stores.transcripts.append(run, {"n": 3})
+        assert await opened.stores.transcripts.read(run) == ({"n": 1}, {"n": 3})
+
+    async def test_only_a_runs_id_names_a_file(self, opened: OpenStores) -> None:
+        with pytest.raises(NotFoundError):
+            await opened.stores.transcripts.append("../kairos", {})
+
+
+class TestGroups:
+    async def test_a_poison_request_fails_alone_and_takes_no_number(self, opened: OpenStores) -> None:
+        def poison(unit: Unit) -> None:
+            unit.execute(text("INSERT INTO state VALUES ('poison', '1', '')"))
+            unit.note(Note("poison"), NOW)
+            raise ValueError("not today")
+
+        def float_line(unit: Unit) -> None:
+            unit.note(Note("poison", data={"x": 0.5}), NOW)  # type: ignore[dict-item]
+
+        add = opened.stores.events.add
+        outcomes = await together(
+            opened, *(add(draft(f"a{number}"), NOW) for number in range(10)), opened.database.write(poison),
+            opened.database.write(float_line), *(add(draft(f"b{number}"), NOW) for number in range(10)),
+        )  # fmt: skip
+        assert [type(outcome) for outcome in outcomes if isinstance(outcome, Exception)] == [ValueError, ValueError]
+        assert len(await opened.stores.events.find(Query())) == 20
+        assert await opened.stores.state.get("poison") is None
+        assert [line["seq"] for line in await journal(opened)] == list(range(1, 21))
+
+    async def test_a_failed_commit_leaves_nothing_and_the_next_one_works(self, opened: OpenStores) -> None:
+        def dangle(unit: Unit) -> None:
+            # A deferred foreign key is checked by the COMMIT itself, which therefore fails.
+            unit.execute(text("CREATE TABLE parent (id INTEGER PRIMARY KEY)"))
+            unit.execute(text("CREATE TABLE child (id REFERENCES parent DEFERRABLE INITIALLY DEFERRED)"))
+            unit.execute(text("INSERT INTO child VALUES (7)"))
+
+        same_group = opened.stores.events.add(draft("same group"), NOW)
+        outcomes = await together(opened, opened.database.write(dangle), same_group)
+        assert [type(outcome) for outcome in outcomes] == [StoreError, StoreError]
+        assert await opened.stores.events.find(Query()) == ()
+        await opened.stores.events.add(draft("after"), NOW)
+        assert [line["seq"] for line in await journal(opened)] == [1]
+
+    async def test_a_full_disk_is_said_and_recovered_from(self, opened: OpenStores) -> None:
+        await opened.stores.events.add(draft("before"), NOW)
+        full = await opened.database.write(lambda unit: unit.execute(text("PRAGMA page_count")).scalar_one())
+        await opened.database.write(lambda unit: unit.execute(text(f"PRAGMA max_page_count = {full}")).scalar_one())
+        big = {"body": "x" * 300_000}
+        with pytest.raises(DiskFullError):
+            await opened.stores.events.add(draft("too much", text=big), NOW)
+        await opened.database.write(lambda unit: unit.execute(text("PRAGMA max_page_count = 100000")).scalar_one())
+        await opened.stores.events.add(draft("after", text=big), NOW)
+        assert [event.key for event in await opened.stores.events.find(Query())] == ["after", "before"]
+        assert [line["seq"] for line in await journal(opened)] == [1, 2]
+
+    async def test_thirty_one_callers_share_one_commit(self, opened: OpenStores) -> None:
+        commits: list[Connection] = []
+
+        def count(connection: Connection) -> None:
+            if not connection.get_execution_options().get("kairos_read_only"):
+                commits.append(connection)
+
+        event.listen(opened.engine, "commit", count)
+        await together(opened, *(opened.stores.events.add(draft(str(number)), NOW) for number in range(31)))
+        # One for the request that held the writer, one for the thirty-one, perhaps the journal's mark behind them.
+        assert 2 <= len(commits) <= 3
+
+    async def test_a_cancelled_caller_leaves_a_whole_write_or_none(self, opened: OpenStores) -> None:
+        task = asyncio.get_running_loop().create_task(opened.stores.events.add(draft("1"), NOW))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await opened.stores.events.add(draft("2"), NOW)
+        assert len(await opened.stores.events.find(Query())) == len(await journal(opened))
+
+    async def test_the_reader_cannot_write(self, opened: OpenStores) -> None:
+        with pytest.raises(StoreError):
+            await opened.database.read(lambda reader: reader.execute(text("DELETE FROM events")).rowcount)
+
+    async def test_a_closed_store_says_so(self, tmp_path: Path) -> None:
+        opened = open_at(tmp_path)
+        await opened.stores.events.add(draft("1"), NOW)
+        await opened.close()
+        with pytest.raises(StoreError, match="closed"):
+            await opened.stores.events.add(draft("2"), NOW)
+        with sqlite3.connect(tmp_path / "kairos.db") as connection:
+            assert connection.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
+        connection.close()
