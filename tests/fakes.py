@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
+
+from kairosd.core.json import JsonObject
+from kairosd.errors import NotFoundError
+from kairosd.ports import Query, Update
 
 
 class ManualClock:
@@ -59,3 +64,100 @@ async def settle(rounds: int = 20) -> None:
     """Lets every task that can run do so."""
     for _ in range(rounds):
         await asyncio.sleep(0)
+
+
+class FakeDesk:
+    """A desk that answers what a test put into it, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[object, ...]] = []
+        self.rows: dict[str, list[JsonObject]] = {}
+        self.things: dict[str, JsonObject] = {}
+        self.chain: list[JsonObject] = []
+        self.updates: list[Update] = []
+        self.unending = False  # a followed run then says nothing more after its updates, and never ends
+        self.left = asyncio.Event()  # set when a follower is gone
+        self.error: Exception | None = None
+        self.state: JsonObject = {"version": "0.1.0", "pid": 1, "state": "ready", "problems": []}
+
+    async def status(self) -> JsonObject:
+        self._ask("status")
+        return self.state
+
+    async def tell(self, text: str, workspace: str | None, folder: str | None) -> JsonObject:
+        self._ask("tell", text, workspace, folder)
+        return {"event": "e_1", "run": "r_1", "workspace": workspace or "api"}
+
+    async def follow(self, run: str) -> AsyncIterator[Update]:
+        self._ask("follow", run)
+        try:
+            for update in self.updates:
+                yield update
+                await asyncio.sleep(0)
+                if isinstance(update.data.get("then"), str):
+                    raise NotFoundError(str(update.data["then"]))
+            if self.unending:
+                await asyncio.Event().wait()
+        finally:
+            self.left.set()
+
+    async def listing(self, kind: str, query: Query) -> Sequence[JsonObject]:
+        self._ask("listing", kind, query)
+        if kind not in ("events", "decisions", "runs", "approvals", "notices"):
+            raise NotFoundError(f"there is no list of {kind}")
+        return self.rows.get(kind, [])
+
+    async def show(self, identifier: str) -> JsonObject:
+        self._ask("show", identifier)
+        if identifier not in self.things:
+            raise NotFoundError(f"there is no {identifier}", fix="look into the journal")
+        return self.things[identifier]
+
+    async def why(self, identifier: str) -> Sequence[JsonObject]:
+        self._ask("why", identifier)
+        return self.chain
+
+    async def retry(self, event: str) -> JsonObject:
+        self._ask("retry", event)
+        return {"id": event, "state": "pending"}
+
+    async def pause(self, reason: str) -> JsonObject:
+        self._ask("pause", reason)
+        return {"state": "paused", "reason": reason}
+
+    async def resume(self) -> JsonObject:
+        self._ask("resume")
+        return {"state": "ready"}
+
+    async def stop(self, run: str | None) -> JsonObject:
+        self._ask("stop", run)
+        return {"stopped": [run or "r_1"]}
+
+    async def answer(self, code: str, *, approve: bool, channel: str) -> JsonObject:
+        self._ask("answer", code, approve, channel)
+        return {"code": code, "state": "approved" if approve else "denied", "question": "edit .ci/run?", "run": "r_1"}
+
+    async def workspaces(self) -> Sequence[JsonObject]:
+        self._ask("workspaces")
+        return self.rows.get("workspaces", [])
+
+    async def trust(self, workspace: str) -> JsonObject:
+        self._ask("trust", workspace)
+        return {"workspace": workspace, "files": ["KAIROS.md"]}
+
+    async def set_workspace(self, name: str, path: str | None) -> JsonObject:
+        self._ask("set_workspace", name, path)
+        return {"workspace": name, "changed": ["workspaces"], "restart_needed": []}
+
+    async def reload(self) -> JsonObject:
+        self._ask("reload")
+        return {"changed": ["tick.min_seconds"], "restart_needed": []}
+
+    async def test_notice(self) -> JsonObject:
+        self._ask("test_notice")
+        return {"queued": True}
+
+    def _ask(self, *what: object) -> None:
+        self.asked.append(what)
+        if self.error is not None:
+            raise self.error

@@ -51,6 +51,7 @@ def run(config_file: Path | None, place: wire.Home) -> int:
 
 async def _serve(config_file: Path | None, place: wire.Home, environment: Environment) -> bool:
     config = load(config_file, folder=Path.cwd(), place=place, environment=environment, detect=True)
+    config.demand_workspace()
     return await Daemon(config, place, environment).serve()
 
 
@@ -73,6 +74,7 @@ class Daemon:
         """Starts, works until told to stop, stops. True = begin again with the configuration as it is now."""
         async with AsyncExitStack() as stack:
             stack.callback(self._manager.close)
+            self._handle_signals()
             self._lock(stack)
             opened = self._open_stores(stack)
             ground = Ground(self._config, self._place, self._environment, self._clock, self._condition, opened.stores)
@@ -84,10 +86,29 @@ class Daemon:
             self._serve_hooks(ground, engine, stack)
             self._watch_outside(ground, engine)
             self._keep_alive(ground, outside)
-            self._handle_signals()
+            self._report(opened)
             await self._work(ground, outside)
             await opened.stores.state.put("last_seen", self._clock.now().isoformat(), None, self._clock.now())
         return self._again
+
+    def _report(self, opened: OpenStores) -> None:
+        """What `status` shows as a problem although nothing failed just now."""
+        for number, warning in enumerate(self._config.warnings):
+            self._condition.set(f"config_{number}", warning, fix="see docs/configuration.md")
+        if opened.repairs:
+            text = f"the journal had to be mended at {opened.repairs} places when Kairos started"
+            self._condition.set("journal_repairs", text, fix="kairos journal verify shows them", degrades=False)
+
+        def journal_problem() -> list[JsonObject]:
+            problem = opened.journal.problem
+            fix = "make room on the disk; the lines wait in the database"
+            return (
+                [{"code": "journal", "text": f"the journal cannot be written: {problem}", "fix": fix}]
+                if problem
+                else []
+            )
+
+        self._condition.ask(journal_problem)
 
     def _lock(self, stack: AsyncExitStack) -> None:
         for folder in (self._place.state, self._place.data, self._place.run):

@@ -41,7 +41,7 @@ def build_engine(ground: Ground, outside: Outside, controls: Controls) -> Engine
         stores=stores, clock=clock, asking=asking, model=lambda: outside.models.get(config.roles.act),
         files=outside.files, tools=load_tools(), checkouts=outside.checkouts, ending=ending, feed=feed,
         ledger=Ledger(stores, Gate(config.policy), clock=clock, address=outbox.address, expires=expires),
-        address=outbox.address, author=outside.author,
+        tell=outbox.tell, author=outside.author,
     )  # fmt: skip
     initiatives: dict[str | None, Initiative] = {}
     inbox = Inbox(stores, clock, initiatives)

@@ -102,7 +102,7 @@ async def _fetch(ground: Ground, weights: Weights) -> None:
         nonlocal shown
         percent = now.done * 100 // now.total if now.total else 0
         text = f"the local model is being fetched: {percent} % of {size}"
-        ground.condition.set("model_fetch", text, fix="wait, or see `kairos model fetch --help`")
+        ground.condition.set("model_fetch", text, fix="wait, or see `kairos model fetch --help`", degrades=False)
         if percent // 10 > shown:
             shown = percent // 10
             log.info("%s", text)

@@ -26,17 +26,9 @@ class Note:
     data: Mapping[str, Json] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Break:
-    """The first line that does not verify. `line` counts from 1 within its file."""
-
-    line: int
-    problem: str
-
-
 def stamp(moment: datetime) -> str:
     """`moment` as the journal writes it: UTC, microseconds, `Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"  # strftime is ten times slower
 
 
 def unsealed(sequence: int, moment: datetime, note: Note) -> dict[str, Json]:

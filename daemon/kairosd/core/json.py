@@ -11,10 +11,14 @@ Json: TypeAlias = "None | bool | int | str | Sequence[Json] | Mapping[str, Json]
 JsonObject: TypeAlias = Mapping[str, Json]
 
 
+_ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+_PLAIN = frozenset({str, int, bool, type(None)})
+
+
 def canonical(value: Json) -> str:
     """The one form of `value`: keys sorted, no spaces, UTF-8 kept as it is. Raises `ValueError` on a float."""
     _refuse_floats(value)
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _ENCODE(value)
 
 
 def digest(value: Json) -> str:
@@ -34,6 +38,8 @@ def without_floats(value: object) -> Json:
 
 
 def _refuse_floats(value: Json) -> None:
+    if type(value) in _PLAIN:
+        return
     if isinstance(value, float):
         raise ValueError("a float has no canonical form: store an integer of a smaller unit")
     if isinstance(value, Mapping):

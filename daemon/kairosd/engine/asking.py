@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -58,19 +59,20 @@ class Asking:
     async def _collect(self, model: Model, prompt: Prompt, on_text: Callable[[str], None] | None) -> Reply:
         text: list[str] = []
         uses: list[ToolUse | UseBroken] = []
-        async for part in model.stream(prompt):
-            match part:
-                case TextDelta(words):
-                    text.append(words)
-                    if on_text:
-                        on_text(words)
-                case UseReady(use):
-                    uses.append(use)
-                case UseBroken():
-                    uses.append(part)
-                case Done(stop, usage):
-                    cost = price(usage, self._tariffs(model))
-                    return Reply("".join(text), tuple(uses), stop, usage, cost)
+        async with aclosing(model.stream(prompt)) as parts:
+            async for part in parts:
+                match part:
+                    case TextDelta(words):
+                        text.append(words)
+                        if on_text:
+                            on_text(words)
+                    case UseReady(use):
+                        uses.append(use)
+                    case UseBroken():
+                        uses.append(part)
+                    case Done(stop, usage):
+                        cost = price(usage, self._tariffs(model))
+                        return Reply("".join(text), tuple(uses), stop, usage, cost)
         raise ModelProtocolError(f"{model.name} ended its stream without saying so")
 
     def _mark_down(self, model: Model, error: ModelError) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
 from collections.abc import Collection, Mapping, Sequence
@@ -88,20 +89,20 @@ class Checkouts:
     async def ensure(self, run: Run, workspace: Workspace) -> Checkout:
         """The run's checkout, made now unless it is there. Raises `CheckoutError` with the reason it cannot be made."""
         place = self._place(run.id)
-        if not (place / "meta.json").is_file():
+        if _meta(place) is None:
             layout = await self._layout(workspace)
             half = place.with_name(place.name + ".tmp")
             await asyncio.to_thread(_remove, half)
             await asyncio.to_thread(_remove, place)
             snapshot = snapshots.Snapshot(self._sandbox, layout, workspace=workspace, now=self._clock.now())
             base, made = await snapshot.make(half / "tree")
-            _write_meta(half, {"base": base, "snapshot": made, "workspace": str(workspace.path)})
-            half.rename(place)  # only a whole checkout has its name
+            meta = {"base": base, "snapshot": made, "workspace": str(workspace.path)}
+            await asyncio.to_thread(_complete, half, place=place, meta=meta)
         return self._read(run)
 
     def git(self, run: Run, workspace: Workspace, *, masked: Sequence[Path] = ()) -> Git:
         """git on the checkout, mounted at the workspace's own path; what runs code or leads elsewhere is read-only."""
-        return self._git(run, workspace, tuple(masked))
+        return self._git(run, workspace, masked=tuple(masked))
 
     async def commit(  # the owner's name, and what the run says of itself
         self, run: Run, workspace: Workspace, *, message: str, author: tuple[str, str], trailers: Mapping[str, str]
@@ -119,7 +120,7 @@ class Checkouts:
 
     async def find_commit(self, run: Run, workspace: Workspace, *, call: str) -> str | None:
         """The commit that the tool call made, if it did: what a probe asks after a crash."""
-        if not (self._place(run.id) / "meta.json").is_file():
+        if _meta(self._place(run.id)) is None:
             return None
         return await self._commit(run, workspace, call=call, text="", variables={"MAY_COMMIT": ""})
 
@@ -130,7 +131,7 @@ class Checkouts:
         """
         checkout = self._read(run)
         where = landing.Place(self._place(run.id), self._patches / f"{run.id}.patch", workspace)
-        work = self._git(run, workspace, ())
+        work = self._git(run, workspace)
         branch = workspace.landing is Landing.BRANCH
         layout = await self._layout(workspace)
         lander = landing.Lander(work, layout, place=where, base=checkout.base, snapshot=checkout.snapshot)
@@ -147,7 +148,7 @@ class Checkouts:
     async def diff(self, run: Run, workspace: Workspace) -> str:
         """What the run changed so far, committed or not, as one diff of at most 200,000 characters."""
         checkout = self._read(run)
-        git = self._git(run, workspace, ())
+        git = self._git(run, workspace)
         output = await git.script(DIFF, {"SNAPSHOT": checkout.snapshot})
         text = output.decode(errors="replace")
         return text if len(text) <= DIFF_MAX else text[:DIFF_MAX] + "\n(the diff goes on)\n"
@@ -191,10 +192,9 @@ class Checkouts:
 
     def _read(self, run: Run) -> Checkout:
         place = self._place(run.id)
-        try:
-            meta = json.loads((place / "meta.json").read_text())
-        except (OSError, ValueError) as error:
-            raise CheckoutError(f"the checkout of {run.id} is gone") from error
+        meta = _meta(place)
+        if meta is None:
+            raise CheckoutError(f"the checkout of {run.id} is gone")
         return Checkout(place / "tree", meta["base"], meta["snapshot"])
 
     async def _layout(self, workspace: Workspace) -> Layout:
@@ -209,7 +209,7 @@ class Checkouts:
     def _owner(self, layout: Layout) -> SandboxedGit:
         return SandboxedGit(self._sandbox, layout.worktree, layout.mounts(), layout.mounts())
 
-    def _git(self, run: Run, workspace: Workspace, masked: tuple[Path, ...]) -> SandboxedGit:
+    def _git(self, run: Run, workspace: Workspace, *, masked: tuple[Path, ...] = ()) -> SandboxedGit:
         layout = find_layout(self._files, workspace.path)
         borrowed = layout.objects if layout is not None else ()
         tree = self._place(run.id) / "tree"
@@ -221,7 +221,7 @@ class Checkouts:
     async def _commit(
         self, run: Run, workspace: Workspace, *, call: str, text: str, variables: Mapping[str, str]
     ) -> str | None:
-        git = self._git(run, workspace, ())
+        git = self._git(run, workspace)
         given = {**variables, "CALL": call, "SNAPSHOT": self._read(run).snapshot}
         return (await git.script(COMMIT, given, stdin=text.encode(errors="surrogateescape"))).decode().strip() or None
 
@@ -240,8 +240,24 @@ def _mounts(tree: Path, workspace: Workspace, *, borrowed: Sequence[Path], writa
     return tuple(mounts)
 
 
-def _write_meta(place: Path, meta: Mapping[str, str]) -> None:
-    (place / "meta.json").write_text(json.dumps(meta))
+def _meta(place: Path) -> dict[str, str] | None:
+    try:
+        meta: dict[str, str] = json.loads((place / "meta.json").read_text())
+    except (OSError, ValueError):
+        return None  # not made yet, or torn by a power cut: made anew
+    return meta
+
+
+def _complete(half: Path, *, place: Path, meta: Mapping[str, str]) -> None:
+    """Gives a checkout its name once it is whole and on disk; nothing else has that name."""
+    with (half / "meta.json").open("w") as file:
+        file.write(json.dumps(meta))
+        file.flush()
+        os.fsync(file.fileno())
+    half.rename(place)
+    folder = os.open(place.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
 
 
 def _remove(folder: Path) -> None:

@@ -39,6 +39,8 @@ async def _look(check: JsonObject, root: Path, files: Files, git: Git) -> tuple[
             status = (await git("status", "--porcelain")).stdout.decode("utf-8", "replace").strip()
             return (not status) == (kind == "git_clean"), status[:200] or "nothing changed"
         case "commit_exists":
+            if not text:
+                raise ToolError("the check commit_exists needs text")
             outcome = await git("log", "-1", "--format=%s", "--fixed-strings", f"--grep={text}")
             subject = outcome.stdout.decode("utf-8", "replace").strip()
             return bool(subject), subject or "no such commit"

@@ -25,11 +25,13 @@ class Condition:
         self.paused = False
         self.counters: dict[str, int] = {"webhook_rejected": 0}
         self._set: dict[str, JsonObject] = {}
+        self._harmless: set[str] = set()
         self._reports: list[Report] = []
         self._health: list[Health] = []
 
-    def set(self, code: str, text: str, *, fix: str) -> None:
-        """Something is wrong until `clear(code)`."""
+    def set(self, code: str, text: str, *, fix: str, degrades: bool = True) -> None:
+        """Something is wrong until `clear(code)`; without `degrades` it is only worth knowing."""
+        self._harmless.discard(code) if degrades else self._harmless.add(code)
         self._set[code] = {"code": code, "text": text, "fix": fix}
 
     def clear(self, code: str) -> None:
@@ -58,7 +60,7 @@ class Condition:
             return self.state
         if self.paused:
             return "paused"
-        return "degraded" if any(True for _ in self.problems()) else "ready"
+        return "degraded" if any(one["code"] not in self._harmless for one in self.problems()) else "ready"
 
     def problems(self) -> list[JsonObject]:
         """`{code, text, fix}`, in the order they came up."""

@@ -75,13 +75,13 @@ def find_layout(files: Files, worktree: Path) -> Layout | None:
     if pointer.is_dir():
         gitdir = pointer.resolve()
     else:
-        text = _read(files, worktree, ".git")
+        text = _read(files, worktree, path=".git")
         if not text.startswith("gitdir:"):
             return None
         gitdir = (worktree / text.removeprefix("gitdir:").strip()).resolve()
     if not (gitdir / "HEAD").is_file():
         return None
-    shared = _read(files, gitdir, "commondir")
+    shared = _read(files, gitdir, path="commondir")
     common = (gitdir / shared).resolve() if shared else gitdir
     return Layout(worktree, gitdir, common, tuple(_object_folders(files, common / "objects")))
 
@@ -89,14 +89,14 @@ def find_layout(files: Files, worktree: Path) -> Layout | None:
 def _object_folders(files: Files, first: Path) -> list[Path]:
     found = [first]
     for folder in found:
-        for line in _read(files, folder, "info/alternates").splitlines():
+        for line in _read(files, folder, path="info/alternates").splitlines():
             path = (folder / line).resolve()
             if line and not line.startswith("#") and path not in found and len(found) <= ALTERNATES_MAX:
                 found.append(path)
     return [folder for folder in found if folder.is_dir()]
 
 
-def _read(files: Files, root: Path, path: str) -> str:
+def _read(files: Files, root: Path, *, path: str) -> str:
     try:
         return files.read(root, path, POINTER_MAX).decode(errors="surrogateescape").strip()
     except ToolError:

@@ -95,15 +95,15 @@ class Ledger:
             return await self._refuse(call, CallState.FAILED, str(error))
 
     async def _go(self, run: Run, call: Call, tool: Tool, context: ToolContext) -> Settled:
-        plan = await tool.plan(call.arguments, context) if tool.effect else None
-        call = replace(call, plan=plan)
-        if call.state is CallState.REQUESTED:
-            opinion = self.gate.judge(tool, call.arguments, run)
-            if opinion.ruling is Ruling.DENY:
-                return await self._refuse(replace(call, rule=opinion.rule), CallState.DENIED, f"denied: {opinion.rule}")
-            if opinion.ruling is Ruling.ASK:
-                raise self._question(run, call, opinion)
-        elif call.state is CallState.PARKED and (refusal := await self._after_question(run, call)):
+        """Judged first: what a plan's errors tell must not be told of a file that nobody has allowed."""
+        opinion = self.gate.judge(tool, call.arguments, run)
+        if call.state is CallState.REQUESTED and opinion.ruling is Ruling.DENY:
+            return await self._refuse(replace(call, rule=opinion.rule), CallState.DENIED, f"denied: {opinion.rule}")
+        if tool.effect and (call.state is not CallState.REQUESTED or opinion.ruling is Ruling.ALLOW):
+            call = replace(call, plan=await tool.plan(call.arguments, context))
+        if call.state is CallState.REQUESTED and opinion.ruling is Ruling.ASK:
+            raise self._question(run, call, opinion)
+        if call.state is CallState.PARKED and (refusal := await self._after_question(run, call)):
             return refusal
         return await self._do(call, tool, context)
 

@@ -22,8 +22,6 @@ log = logging.getLogger("kairosd.notices")
 PATIENCE = 60.0  # seconds for one delivery, whatever the transport does
 REST_MAX = 300  # seconds a channel that failed is left alone, so that an outage does not burn every notice's tries
 READ_MAX = 1000  # waiting rows looked at in one pass
-ADDRESSED = timedelta(seconds=60)  # how long rows that were addressed are looked for
-LOOK_FIRST, LOOK_LAST = 0.05, 5.0  # seconds between looks for them
 TEST_KEY = "test:"  # a test was asked for right now: quiet hours do not hold it
 INTERRUPTED = "interrupted while it was sent"
 TWICE = "\n\n(Kairos was interrupted while it sent this: you may see it twice.)"
@@ -65,15 +63,14 @@ class Outbox:
         self._alarms = {channel.name: Alarm(clock) for channel in channels}
         self._drafts: list[NoticeDraft] = []
         self._drafted = Alarm(clock)
-        self._expected_until: datetime | None = None
 
     def address(self, draft: NoticeDraft) -> tuple[Notice, ...]:
         """One row for every channel that takes notices of this severity, for the caller's own transaction.
 
-        The rows are looked for during the next minute, so the caller need not say when it has stored them.
+        Call `ring` once they are stored.
         """
         now = self._clock.now()
-        rows = tuple(
+        return tuple(
             Notice(
                 id=mint("n", now), key=draft.key, channel=channel.name, title=draft.title, body=draft.body,
                 severity=draft.severity, state=NoticeState.QUEUED, created=now, due=now, cause=draft.cause,
@@ -82,10 +79,6 @@ class Outbox:
             for channel in self._channels.values()
             if draft.severity >= channel.min_severity
         )  # fmt: skip
-        if rows:
-            self._expected_until = now + ADDRESSED
-            self.ring()
-        return rows
 
     def queue(self, draft: NoticeDraft) -> None:
         """Takes a notice that belongs to no transition. Durable soon, not when this returns: `tell` waits for that."""
@@ -153,17 +146,8 @@ class _Worker:
     async def serve(self) -> None:
         """Takes up what a crash left behind, then delivers whatever is due, and sleeps until there is more."""
         await self._take_up()
-        look = LOOK_FIRST
         while True:
-            next_due = await self._deliver_due()
-            expected = self._outbox._expected_until
-            now = self._clock.now()
-            if expected is not None and now < expected:
-                soon = now + timedelta(seconds=look)
-                next_due = min(next_due, soon) if next_due else soon
-                look = min(LOOK_LAST, look * 2)
-            if await self._alarm.wait(next_due):
-                look = LOOK_FIRST
+            await self._alarm.wait(await self._deliver_due())
 
     async def _take_up(self) -> None:
         for notice in await self._notices.recover(self._clock.now()):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from kairosd.core.events import Event, Tier
 from kairosd.core.messages import Prompt, ToolSpec, ToolUse
-from kairosd.core.notices import Notice, NoticeDraft
+from kairosd.core.notices import NoticeDraft
 from kairosd.core.policy import LEVELS, Level, Permission
 from kairosd.core.runs import Run, RunState
 from kairosd.core.workspaces import Workspace
@@ -54,7 +54,7 @@ class Tooling:
     checkouts: Checkouts
     ending: Ending
     feed: Feed
-    address: Callable[[NoticeDraft], Sequence[Notice]]
+    tell: Callable[[NoticeDraft], Awaitable[None]]
     author: tuple[str, str]
 
 
@@ -140,7 +140,7 @@ class Worker:
             root, git = place.workspace.path, place.repository.git()
         return ToolContext(
             run=run, call="", workspace=place.workspace, root=root, files=self._t.files, git=git, services=self,
-            author=self._t.author, limit=_result_limit(self._t.model()),
+            author=self._t.author, limit=_result_limit(self._t.model()), hidden=self._t.ledger.gate.policy.secret_paths,
         )  # fmt: skip
 
     async def _prompt(self, talk: Conversation, model: Model) -> Prompt:
@@ -212,8 +212,7 @@ class Worker:
         return found
 
     async def notify(self, draft: NoticeDraft) -> None:
-        notices = self._t.address(replace(draft, cause=self.run.id, workspace=self.run.workspace))
-        await self._t.stores.notices.queue(notices, self._t.clock.now())
+        await self._t.tell(replace(draft, cause=self.run.id, workspace=self.run.workspace))
 
 
 class GaveUpError(Exception):

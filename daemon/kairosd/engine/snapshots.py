@@ -63,6 +63,7 @@ if [ -n "$snapshot" ]; then
   rm -f "$GIT_DIR/index"
   GIT_WORK_TREE="$CLONE" git read-tree --reset -u "$snapshot"
 fi
+sync -f "$CLONE"  # after a power cut, files of no length would look like the run's own work
 echo "$snapshot"
 """
 

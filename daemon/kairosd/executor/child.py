@@ -40,8 +40,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Job:
     """One started program: its process group, its pipes, and what it said so far."""
 
-    def __init__(self, number: int, pid: int, request: dict[str, Any]) -> None:
-        self.number = number
+    def __init__(self, pid: int, request: dict[str, Any]) -> None:
+        self.number = request["id"]
         self.pid = pid
         self.limit = int(request["output_limit"])
         self.deadline = time.monotonic() + float(request["timeout"])
@@ -170,7 +170,7 @@ class Server:
         finally:
             for descriptor in (*theirs.values(), *data.values()):
                 os.close(descriptor)
-        job = Job(request["id"], pid, request)
+        job = Job(pid, request)
         job.streams = ours[1:]
         job.output = {stream: bytearray() for stream in job.streams}
         job.open = set(ours)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -60,7 +60,7 @@ class AnthropicModel:
         self._dialect = _Messages(section.model, deps.api_key)
         self._exchange = Exchange(self._dialect, Endpoint(base, section.timeout_seconds, origin), deps=deps)
 
-    def stream(self, prompt: Prompt) -> AsyncIterator[StreamPart]:
+    def stream(self, prompt: Prompt) -> AsyncGenerator[StreamPart, None]:
         return self._exchange.stream(prompt)
 
     async def check(self) -> str:

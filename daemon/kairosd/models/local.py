@@ -55,7 +55,7 @@ class LocalModel:
         self._turn = asyncio.Lock()
         self._server: _Server | None = None
 
-    async def stream(self, prompt: Prompt) -> AsyncIterator[StreamPart]:
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[StreamPart, None]:
         last: StreamPart | None = None
         async with self._turn:
             server = await self._ready()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
@@ -72,7 +72,7 @@ class OpenAIModel:
         endpoint = Endpoint(base, section.timeout_seconds, origin)
         self._exchange = Exchange(self._dialect, endpoint, deps=deps, json_answers=by_schema)
 
-    def stream(self, prompt: Prompt) -> AsyncIterator[StreamPart]:
+    def stream(self, prompt: Prompt) -> AsyncGenerator[StreamPart, None]:
         return self._exchange.stream(prompt)
 
     async def check(self) -> str:

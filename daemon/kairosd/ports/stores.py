@@ -116,7 +116,10 @@ class Runs(Protocol):
     async def park(
         self, run: Run, on: ParkedOn, approval: Approval | None, notices: Sequence[Notice], now: datetime
     ) -> None:
-        """running / interrupted → parked, with the open approval; its call → parked (an empty `call` asks about the run itself)."""
+        """running / interrupted → parked, with the open approval and its call → parked.
+
+        An approval with an empty `call` asks about the run itself.
+        """
 
     async def requeue(self, run: str, reason: str, now: datetime) -> None:
         """parked / interrupted → queued. Raises `TransitionError`."""

@@ -10,7 +10,7 @@ from kairosd.core.events import Event, Tier
 from kairosd.core.json import JsonObject
 from kairosd.core.messages import ToolSpec
 from kairosd.core.notices import NoticeDraft
-from kairosd.core.policy import Permission
+from kairosd.core.policy import SECRET_PATHS, Permission
 from kairosd.core.runs import Call, Run
 from kairosd.core.workspaces import Workspace
 from kairosd.ports.processes import Files, Git
@@ -48,7 +48,8 @@ class ToolServices(Protocol):
 class ToolContext:
     """What a tool may use. `root` is the workspace, or the run's checkout once it has one.
 
-    `author` is (name, email) of the owner; `limit` how many characters a result may have.
+    `author` is (name, email) of the owner; `limit` how many characters a result may have; `hidden` are globs of files
+    that a search leaves out, since only a call that names one can be asked about.
     """
 
     run: Run
@@ -60,6 +61,7 @@ class ToolContext:
     services: ToolServices
     author: tuple[str, str]
     limit: int = 16_000
+    hidden: tuple[str, ...] = SECRET_PATHS
 
 
 class Tool(Protocol):

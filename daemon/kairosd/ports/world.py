@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -64,7 +64,7 @@ class Model(Protocol):
     model: str  # the provider's own name for it; key of the price table
     context: int  # tokens of its window
 
-    def stream(self, prompt: Prompt) -> AsyncIterator[StreamPart]:
+    def stream(self, prompt: Prompt) -> AsyncGenerator[StreamPart, None]:
         """Streams one answer, ending in `Done`. Retries what is temporary before the first part only.
 
         Raises `ModelUnavailableError` (temporary, also a stream cut in the middle), `ModelRefusedError` (permanent),

@@ -77,7 +77,7 @@ async def prove(run: Callable[[Job], Awaitable[Outcome]], folder: Path) -> None:
             outside = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="canary-", dir=folder)))
             doors = stack.enter_context(_open_doors())
             outcome = await run(_job(outside, doors))
-            _judge(outcome, outside, doors)
+            _judge(outcome, outside, doors=doors)
         except (OSError, ExecutorError) as error:
             raise SandboxError(f"the sandbox could not be tried out: {error}") from error
 
@@ -130,7 +130,7 @@ def _interpreter() -> set[Path]:
     return {place for place in places if not place.is_relative_to("/usr")}
 
 
-def _judge(outcome: Outcome, outside: Path, doors: _Doors) -> None:
+def _judge(outcome: Outcome, outside: Path, *, doors: _Doors) -> None:
     said = outcome.stderr.decode(errors="replace").strip().splitlines()
     last = said[-1] if said else f"it ended with {outcome.code}"
     if outcome.timed_out:

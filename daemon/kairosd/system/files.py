@@ -48,7 +48,7 @@ class LocalFiles:
             with _open_folder(root, parts[:-1]) as folder:
                 _write(folder, parts[-1], content=content, mode=_mode(folder, path))
         except OSError as error:
-            raise _failed("write", path, error) from error
+            raise _failed("write", path, error=error) from error
 
     def digest(self, root: Path, path: str) -> str | None:
         """SHA-256 (hex) of a regular file; None where there is none. Raises `ToolError` for a link that leads out."""
@@ -107,7 +107,7 @@ def _open_file(root: Path, path: str) -> Iterator[int]:
         else:
             raise ToolError(f"{path} is a link that leads in a circle")
     except OSError as error:
-        raise _missing(root, path, error) from error
+        raise _missing(root, path, error=error) from error
     try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
@@ -232,16 +232,16 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         return []  # gone or locked since its parent was listed
 
 
-def _missing(root: Path, path: str, error: OSError) -> ToolError:
+def _missing(root: Path, path: str, *, error: OSError) -> ToolError:
     if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ELOOP}:
-        return _failed("read", path, error)
+        return _failed("read", path, error=error)
     if error.errno == errno.EISDIR:
         return MissingError(f"{path or '.'} is a folder, not a file")
     near = _nearest(root, path)
     return MissingError(f"there is no file {path}", fix=f"nearest: {', '.join(near)}" if near else None)
 
 
-def _failed(what: str, path: str, error: OSError) -> ToolError:
+def _failed(what: str, path: str, *, error: OSError) -> ToolError:
     return ToolError(f"cannot {what} {path}: {error.strerror}")
 
 

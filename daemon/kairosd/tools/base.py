@@ -74,9 +74,9 @@ def file_path(arguments: Arguments) -> str:
     return path
 
 
-def is_secret(path: str) -> bool:
+def is_secret(path: str, globs: tuple[str, ...] = SECRET_PATHS) -> bool:
     """Whether searches leave `path` out: it may hold secrets, and only a call that names it can be asked about."""
-    return matches(path, SECRET_PATHS)
+    return matches(path, globs)
 
 
 def visible(text: str) -> str:

@@ -28,10 +28,12 @@ class GitDiff(ReadOnly):
         path = normal_path(given.text("path"))
         ref = (valid_ref(given.text("ref"), ranges=True),) if given.text("ref") else ()
         staged = ("--cached",) if given.flag("staged") else ()
-        diff = await git_text(context, "diff", *DIFF, *staged, *ref, *pathspecs(path))
+        diff = await git_text(context, "diff", *DIFF, *staged, *ref, *pathspecs(path, context.hidden))
         lines = diff.splitlines()
         if not staged and not any(".." in each for each in ref):
-            new = await git_text(context, "ls-files", "-z", "--others", "--exclude-standard", *pathspecs(path))
+            new = await git_text(
+                context, "ls-files", "-z", "--others", "--exclude-standard", *pathspecs(path, context.hidden)
+            )
             lines = [f"new file, not in git yet: {name}" for name in new.split("\0") if name] + lines
         what = f"diff {' '.join((*staged, *ref, path))}"
         head = what if lines else f"{what}: no difference"

@@ -36,10 +36,12 @@ class GitShow(ReadOnly):
         only = () if path == "." else ("--", f":(literal){path}")
         names = await git_text(context, *SHOW, "--name-status", "-z", "--format=", ref, *only)
         files = _files(names)
-        diff = await git_text(context, *SHOW, "--format=", ref, *pathspecs(path))
+        diff = await git_text(context, *SHOW, "--format=", ref, *pathspecs(path, context.hidden))
         lines = [f"subject: {subject}", f"author: {author}", f"date: {date}"]
         lines += [f"message: {line}" for line in body.strip().splitlines()[:BODY_LINES]]
-        lines += [_file_line(word, name, asked=path) for word, name in files] or ["changed files: none"]
+        lines += [
+            _file_line(word, name, shown=name == path or not is_secret(name, context.hidden)) for word, name in files
+        ] or ["changed files: none"]
         if diff.strip():
             lines += ["diff:", *diff.strip("\n").splitlines()]
         head = f"commit {sha.strip()}, {len(files)} changed files"
@@ -47,8 +49,8 @@ class GitShow(ReadOnly):
         return ToolAnswer(answer_text(head, lines, arguments=given, limit=context.limit, rest=rest))
 
 
-def _file_line(word: str, name: str, *, asked: str) -> str:
-    hidden = " (content not shown: it may hold secrets)" if is_secret(name) and name != asked else ""
+def _file_line(word: str, name: str, *, shown: bool) -> str:
+    hidden = "" if shown else " (content not shown: it may hold secrets)"
     return f"changed file ({word}): {name}{hidden}"
 
 

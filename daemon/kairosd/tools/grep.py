@@ -102,7 +102,7 @@ async def _git_grep(context: ToolContext, search: Search) -> Outcome:
     # POSIX has no \d, and every model writes it.
     pattern = search.pattern if search.literal else search.pattern.replace(r"\d", "[0-9]")
     options = ("-F" if search.literal else "-E", *(("-i",) if search.any_case else ()))
-    where = pathspecs(search.path)
+    where = pathspecs(search.path, context.hidden)
     return await git_outcome(context, "grep", "-n", "-I", "-z", "--untracked", *options, "-e", pattern, *where)
 
 
@@ -137,7 +137,7 @@ def _scan(context: ToolContext, search: Search, *, expression: re.Pattern[str]) 
     for name, size, _ in context.files.walk(context.root, SCAN_FILES):
         inside = search.path == ROOT or name == search.path or name.startswith(f"{search.path}/")
         wanted = inside and (not search.glob or matches(name, (search.glob,)))
-        if not wanted or size > TEXT_LIMIT or (is_secret(name) and name != search.path):
+        if not wanted or size > TEXT_LIMIT or (is_secret(name, context.hidden) and name != search.path):
             continue
         seen += size
         if seen > SCAN_BYTES or len(found) > MOST:

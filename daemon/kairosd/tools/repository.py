@@ -64,14 +64,14 @@ def valid_ref(ref: str, *, ranges: bool) -> str:
     return text
 
 
-def pathspecs(path: str) -> tuple[str, ...]:
+def pathspecs(path: str, secret: tuple[str, ...] = SECRET_PATHS) -> tuple[str, ...]:
     """The end of a git command that looks at `path` only ("." = everything that holds no secrets).
 
     A path that was named has passed the gate; a search over everything has not been asked about secret files.
     """
-    if path != "." and is_secret(path):
+    if path != "." and is_secret(path, secret):
         return ("--", f":(literal){path}")
-    hidden = (glob if "/" in glob else f"**/{glob}" for glob in SECRET_PATHS)
+    hidden = (glob if "/" in glob else f"**/{glob}" for glob in secret)
     return ("--", "." if path == "." else f":(literal){path}", *(f":(exclude,glob,icase){glob}" for glob in hidden))
 
 

@@ -91,15 +91,20 @@ def _uninstall(here: Installation) -> int:
     here.file.unlink()
     _systemctl(here, "daemon-reload")
     _say(f"The service is stopped and {here.file} is gone. What is left, and how to remove it:")
-    place = here.place
-    for what, path in (
-        ("configuration", place.config.parent),
-        ("journal, database, log", place.state),
-        ("memory, local model", place.data),
-    ):
+    for what, path in _left(here).items():
         if path.exists():
             _say(f"  {what}: rm -r {path}")
     return _say("  branches kairos/* in your repositories are yours: git branch --list 'kairos/*'")
+
+
+def _left(here: Installation) -> dict[str, Path]:
+    """The folders that uninstalling leaves: the caller's, or with `--system` those of the user it ran as."""
+    place = here.place
+    folders = (place.config.parent, place.state, place.data)
+    if here.user and place.is_default:
+        home = Path(pwd.getpwnam(here.user).pw_dir)
+        folders = (home / ".config/kairos", home / ".local/state/kairos", home / ".local/share/kairos")
+    return dict(zip(("configuration", "journal, database, log", "memory, local model"), folders, strict=True))
 
 
 def _status(here: Installation) -> int:
@@ -108,7 +113,7 @@ def _status(here: Installation) -> int:
         _say(f"No service is installed at {here.file}. Install it: kairos service install{_flag(here)}")
         return EXIT_NOT_RUNNING
     enabled, active = _asked(here, "is-enabled"), _asked(here, "is-active")
-    _say(f"{here.file}: {enabled}, {active}")
+    _say(f"{here.file}: {enabled if enabled == active else f'{enabled}, {active}'}")
     if unit != render(here):
         _say(f"It is not what this Kairos would write: kairos service install{_flag(here)}")
     if not here.system:

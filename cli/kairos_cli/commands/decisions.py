@@ -1,0 +1,28 @@
+"""`kairos decisions`: what was decided, and why."""
+
+from __future__ import annotations
+
+import argparse
+
+from kairos_cli.client import Client
+from kairos_cli.listing import add_filters, at_column, column, id_column, show_list, show_one
+from kairos_cli.render import money
+from kairosd.wire import Home
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Its arguments."""
+    parser.add_argument("id", nargs="?", help="one decision whole; a unique start is enough")
+    add_filters(parser, "asked, act, notify, wait, ignore, unusable")
+
+
+def run(arguments: argparse.Namespace, place: Home) -> int:
+    """Lists decisions, or shows one."""
+    client = Client(place)
+    if arguments.id:
+        return show_one(client, arguments.id, as_json=arguments.json)
+    columns = [at_column("at"), id_column(), column("verdict"), column("workspace"),
+               ("price", lambda row: money(row.get("price"))), id_column("run", "run"),
+               ("reason", lambda row: row.get("reason") or row.get("goal"))]  # fmt: skip
+    empty = "No decisions yet: nothing has asked for one."
+    return show_list(client, "decisions", arguments=arguments, columns=columns, empty=empty)
