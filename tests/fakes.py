@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import TypeAlias
 
-from kairosd.core.json import JsonObject
+from kairosd.core.json import Json, JsonObject
+from kairosd.core.messages import Done, Prompt, StreamPart, TextDelta, ToolUse, Usage, UseBroken, UseReady
 from kairosd.errors import NotFoundError
 from kairosd.ports import Query, Update
 
@@ -161,3 +165,82 @@ class FakeDesk:
         self.asked.append(what)
         if self.error is not None:
             raise self.error
+
+
+ScriptStep: TypeAlias = "Sequence[StreamPart] | Exception | Callable[[Prompt], Awaitable[ScriptStep]]"
+
+
+class ScriptedModel:
+    """A model that says what a test wrote down, one step a call, and keeps every prompt.
+
+    A step is the parts of an answer, an exception to raise, or a coroutine function of the prompt that returns either.
+    A call beyond the script fails and is counted in `unexpected`. While `held` is cleared, calls wait in mid-stream.
+    """
+
+    provider = "scripted"
+    context = 32_000
+
+    def __init__(self, name: str, model: str = "claude-haiku-4-5") -> None:
+        self.name = name
+        self.model = model
+        self.script: deque[ScriptStep] = deque()
+        self.prompts: list[Prompt] = []
+        self.unexpected = 0
+        self.waiting = 0
+        self.held = asyncio.Event()
+        self.held.set()
+
+    def add(self, *steps: ScriptStep) -> None:
+        """Adds to the end of the script."""
+        self.script.extend(steps)
+
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[StreamPart, None]:
+        self.prompts.append(prompt)
+        if not self.script:
+            self.unexpected += 1
+            raise AssertionError(f"{self.name} was asked once more than its script says")
+        step = self.script.popleft()
+        while not isinstance(step, (Sequence, Exception)):
+            step = await step(prompt)
+        if isinstance(step, Exception):
+            raise step
+        for part in step:
+            await self._hold()
+            yield part
+
+    async def _hold(self) -> None:
+        self.waiting += 1
+        try:
+            await self.held.wait()
+        finally:
+            self.waiting -= 1
+
+    async def check(self) -> str:
+        return f"{self.model} is scripted"
+
+    async def close(self) -> None:
+        """Has nothing to let go of."""
+
+
+TOKENS = Usage(input=100, output=10)
+
+
+def says(text: str, *uses: ToolUse | UseBroken, usage: Usage = TOKENS) -> Sequence[StreamPart]:
+    """A whole answer: words, then calls."""
+    parts: list[StreamPart] = [TextDelta(text)] if text else []
+    parts += [use if isinstance(use, UseBroken) else UseReady(use) for use in uses]
+    return (*parts, Done("tool_use" if uses else "end", usage))
+
+
+_numbers = count(1)
+
+
+def use(tool: str, **arguments: Json) -> ToolUse:
+    """A tool call with an id of its own."""
+    return ToolUse(f"use_{next(_numbers)}", tool, arguments)
+
+
+def decides(verdict: str, goal: str = "", **more: Json) -> Sequence[StreamPart]:
+    """A deciding model's answer in the form it was asked for."""
+    answer = {"reason": f"because of {verdict}", "verdict": verdict, "goal": goal, "confidence": 80, **more}
+    return says("", use("decide", **answer))

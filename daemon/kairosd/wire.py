@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 VERSION = "0.1.0"
@@ -28,15 +27,20 @@ class HomeError(Exception):
     """A folder Kairos would trust is not the caller's own, or the socket's path is too long."""
 
 
-@dataclass(frozen=True, slots=True)
 class Home:
-    """Where one Kairos keeps its things (design §5). Paths are absolute; nothing is created here."""
+    """Where one Kairos keeps its things (design §5). Paths are absolute; nothing is created here.
 
-    config: Path
-    state: Path
-    data: Path
-    run: Path
-    is_default: bool
+    A plain class: `dataclasses` would cost the CLI a fifth of its whole time.
+    """
+
+    __slots__ = ("config", "data", "is_default", "run", "state")
+
+    def __init__(self, config: Path, state: Path, *, data: Path, run: Path, is_default: bool) -> None:
+        self.config = config
+        self.state = state
+        self.data = data
+        self.run = run
+        self.is_default = is_default
 
     @property
     def database(self) -> Path:
@@ -80,7 +84,7 @@ def home() -> Home:
     override = os.environ.get("KAIROS_HOME")
     if override:
         root = Path(override).expanduser().absolute()
-        return Home(root / "config.toml", root / "state", root / "data", root / "run", is_default=False)
+        return Home(root / "config.toml", root / "state", data=root / "data", run=root / "run", is_default=False)
     user = Path.home()
     state = _xdg("XDG_STATE_HOME", user / ".local" / "state")
     runtime = os.environ.get("XDG_RUNTIME_DIR")

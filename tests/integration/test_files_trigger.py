@@ -214,8 +214,8 @@ async def test_a_suspend_makes_it_look_at_everything(tmp_path: Path) -> None:
 
 
 def test_a_flood_is_a_look_at_everything_and_odd_names_are_text() -> None:
-    assert draft("one", [f"f{number}" for number in range(5000)], "k").kind == "reconcile"
-    made = draft("one", ["a b", "plain.py", "line\nbreak"], "k")
+    assert draft("one", [f"f{number}" for number in range(5000)], key="k").kind == "reconcile"
+    made = draft("one", ["a b", "plain.py", "line\nbreak"], key="k")
     assert made.facts == {"count": 3, "paths": ["plain.py"]}
     assert made.text == {"paths": "a b\nline\\nbreak"}
 

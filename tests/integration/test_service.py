@@ -19,7 +19,7 @@ from kairosd.verbs import service
 from kairosd.wire import VERSION, Home
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-# Each of these takes the sandbox of runs its namespaces, its mounts or its /proc (tried one by one with bubblewrap).
+# Each of these takes a sandbox of one's own its namespaces, its mounts, its host name or its view of /proc.
 BREAKS_BUBBLEWRAP = (
     "ProtectKernelTunables", "ProtectKernelLogs", "ProtectProc", "ProcSubset", "PrivateUsers", "RestrictNamespaces",
     "SystemCallFilter", "ProtectHostname", "DynamicUser", "MemoryDenyWriteExecute",
@@ -90,7 +90,7 @@ def test_the_system_service_needs_a_user(home: Path) -> None:
 def test_a_unit_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     unit = tmp_path / "kairosd.service"
     unit.write_text("[Service]\nExecStart=/usr/bin/mine\n")
-    place = Home(tmp_path / "config.toml", tmp_path, tmp_path, tmp_path, is_default=False)
+    place = Home(tmp_path / "config.toml", tmp_path, data=tmp_path, run=tmp_path, is_default=False)
     here = service.Installation(place, unit, system=False, user="")
     with pytest.raises(KairosError, match="left alone"):
         service._ours(here)
@@ -195,4 +195,4 @@ def test_a_taken_port_is_seen(home: Path) -> None:
 
 
 def _place(home: Path) -> Home:
-    return Home(home / "config.toml", home / "state", home / "data", home / "run", is_default=False)
+    return Home(home / "config.toml", home / "state", data=home / "data", run=home / "run", is_default=False)

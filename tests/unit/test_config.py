@@ -31,7 +31,7 @@ FALLBACK = '[models.a]\nprovider = "local"\n'  # a model, where a test is not ab
 @pytest.fixture
 def place(tmp_path: Path) -> Home:
     root = tmp_path / "home"
-    return Home(root / "config.toml", root / "state", root / "data", root / "run", is_default=False)
+    return Home(root / "config.toml", root / "state", data=root / "data", run=root / "run", is_default=False)
 
 
 @pytest.fixture

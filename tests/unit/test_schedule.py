@@ -19,7 +19,8 @@ from kairosd.core.events import Tier
 from kairosd.core.journal import Note
 from kairosd.core.workspaces import Workspace
 from kairosd.errors import ConfigError
-from kairosd.triggers.schedule import Job, Schedule, build, fires, next_fire, parse_at, parse_cron, parse_every
+from kairosd.triggers import schedule
+from kairosd.triggers.schedule import Fire, Job, Schedule, build, next_fire, parse_at, parse_cron, parse_every
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NEW_YORK = ZoneInfo("America/New_York")
@@ -31,6 +32,10 @@ CHANGES = {
     LORD_HOWE: (date(2026, 4, 5), date(2026, 10, 4)),
 }
 NAMES = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+
+
+def fires(job: Job, after: datetime, until: datetime) -> list[Fire]:
+    return schedule.fires(job, after=after, until=until)
 
 
 def job(cron: str, zone: ZoneInfo = BERLIN) -> Job:

@@ -169,7 +169,7 @@ HOLD = (
 
 
 def make_home(root: Path) -> wire.Home:
-    return wire.Home(root / "config.toml", root / "state", root / "data", root / "run", is_default=False)
+    return wire.Home(root / "config.toml", root / "state", data=root / "data", run=root / "run", is_default=False)
 
 
 def test_one_daemon_a_home(tmp_path: Path) -> None:

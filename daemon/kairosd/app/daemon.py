@@ -100,13 +100,10 @@ class Daemon:
             self._condition.set("journal_repairs", text, fix="kairos journal verify shows them", degrades=False)
 
         def journal_problem() -> list[JsonObject]:
-            problem = opened.journal.problem
-            fix = "make room on the disk; the lines wait in the database"
-            return (
-                [{"code": "journal", "text": f"the journal cannot be written: {problem}", "fix": fix}]
-                if problem
-                else []
-            )
+            if not opened.journal.problem:
+                return []
+            text = f"the journal cannot be written: {opened.journal.problem}"
+            return [{"code": "journal", "text": text, "fix": "make room on the disk; the lines wait in the database"}]
 
         self._condition.ask(journal_problem)
 
@@ -173,8 +170,9 @@ class Daemon:
         # Loaded only here: without [webhooks.github] nothing of it is needed.
         hooks = importlib.import_module("kairosd.http.hooks")
         drafter = importlib.import_module("kairosd.triggers.github").drafter(self._config.workspaces)
-        rules = hooks.HookRules(self._config.github_secrets, github.max_body, github.hosts)
-        app = hooks.build_hooks(engine.inbox, drafter, rules, count=self._condition.count)
+        app = hooks.build_hooks(
+            engine.inbox, drafter, secrets=self._config.github_secrets, settings=github, count=self._condition.count
+        )
         self._parts.append(("hooks", partial(QuietServer(app, HooksProtocol).serve, [bound])))
 
     def _watch_outside(self, ground: Ground, engine: Engine) -> None:

@@ -7,6 +7,7 @@ import importlib
 import os
 import pkgutil
 from datetime import timedelta
+from pathlib import Path
 
 from kairosd import tools, wire
 from kairosd.app.ground import Controls, Engine, Ground, Outside
@@ -112,7 +113,7 @@ def status_of(ground: Ground, asking: Asking) -> JsonObject:
         "models": [
             {
                 "role": role, "name": name, "provider": config.models[name].provider,
-                "model": config.models[name].model, "down": down.get(name),
+                "model": config.models[name].model or Path(config.models[name].file).stem, "down": down.get(name),
             }
             for role, name in (("decide", roles.decide), ("act", roles.act))
         ],

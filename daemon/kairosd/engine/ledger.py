@@ -95,11 +95,11 @@ class Ledger:
             return await self._refuse(call, CallState.FAILED, str(error))
 
     async def _go(self, run: Run, call: Call, tool: Tool, context: ToolContext) -> Settled:
-        """Judged first: what a plan's errors tell must not be told of a file that nobody has allowed."""
+        """Judged first: a plan reads what it would replace, and a denied call reads nothing."""
         opinion = self.gate.judge(tool, call.arguments, run)
         if call.state is CallState.REQUESTED and opinion.ruling is Ruling.DENY:
             return await self._refuse(replace(call, rule=opinion.rule), CallState.DENIED, f"denied: {opinion.rule}")
-        if tool.effect and (call.state is not CallState.REQUESTED or opinion.ruling is Ruling.ALLOW):
+        if tool.effect:
             call = replace(call, plan=await tool.plan(call.arguments, context))
         if call.state is CallState.REQUESTED and opinion.ruling is Ruling.ASK:
             raise self._question(run, call, opinion)

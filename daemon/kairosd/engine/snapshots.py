@@ -61,7 +61,11 @@ fi
 if [ -n "$snapshot" ]; then
   git update-ref HEAD "$snapshot"
   rm -f "$GIT_DIR/index"
-  GIT_WORK_TREE="$CLONE" git read-tree --reset -u "$snapshot"
+  export GIT_WORK_TREE="$CLONE"
+  git read-tree --reset -u "$snapshot"
+  # Files as young as the index count as changed ("racy git"): the first `add` would write each of them again.
+  find "$CLONE" -path "$GIT_DIR" -prune -o -type f -exec touch -d '1 minute ago' {} +
+  git update-index -q --refresh
 fi
 sync -f "$CLONE"  # after a power cut, files of no length would look like the run's own work
 echo "$snapshot"

@@ -29,6 +29,8 @@ async def chain(stores: Stores, identifier: str) -> Sequence[JsonObject]:
     return links
 
 
+CODE_LENGTH = 5  # of an approval
+
 Thing = Event | Decision | Run | Call | Approval | Notice
 
 
@@ -47,6 +49,8 @@ async def find(stores: Stores, identifier: str) -> Thing:
             return await stores.approvals.get(identifier)
         case "n":
             return await stores.notices.get(identifier)
+    if len(identifier) == CODE_LENGTH and identifier.isalpha():
+        return await stores.approvals.get(identifier)
     raise NotFoundError(f"{identifier} is not an id", fix="ids start with e_ d_ r_ c_ a_ or n_: see `kairos journal`")
 
 

@@ -77,12 +77,12 @@ class GithubHook:
         if self._hosts and headers.host() not in self._hosts:
             status, answer = 421, {}
         else:
-            body = await _read(receive, headers, self._max_body)
+            body = await _read(receive, headers, cap=self._max_body)
             if body is None:
                 return  # the sender hung up
             status, answer = await self._take(headers, body) if isinstance(body, bytes) else (413, {})
         self._count(_COUNTERS.get(status, "webhook_rejected"))
-        await _send(send, status, answer)
+        await _send(send, status, answer=answer)
 
     async def _take(self, headers: _Headers, body: bytes) -> tuple[int, Mapping[str, str]]:
         if not self._signed(headers, body):
@@ -116,8 +116,8 @@ class GithubHook:
 
 
 class _Health:
-    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        await _send(send, 200, {"status": "ok"})
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await _send(send, 200, answer={"status": "ok"})
 
 
 class _Headers:
@@ -137,7 +137,7 @@ class _Headers:
         return self.one(b"host").rsplit(":", 1)[0].casefold()
 
 
-async def _read(receive: Receive, headers: _Headers, cap: int) -> bytes | int | None:
+async def _read(receive: Receive, headers: _Headers, *, cap: int) -> bytes | int | None:
     """The body; its length so far when it is over `cap`; None when the sender hung up."""
     declared = headers.raw(b"content-length")
     length = int(declared) if declared.isdigit() else 0
@@ -159,7 +159,7 @@ async def _read(receive: Receive, headers: _Headers, cap: int) -> bytes | int | 
             return b"".join(chunks) if size <= cap else size
 
 
-async def _send(send: Send, status: int, answer: Mapping[str, str]) -> None:
+async def _send(send: Send, status: int, *, answer: Mapping[str, str]) -> None:
     body = json.dumps(answer).encode() if answer else b""
     headers = [(b"content-length", str(len(body)).encode())]
     if body:

@@ -42,10 +42,20 @@ class Edit(FileEffect):
             raise ToolError(f"there is no file {path}", fix="make it with write(path, content)")
         text = await read_text(context, path)
         before = hashlib.sha256(text.encode("utf-8")).hexdigest()
-        match = _changed(path, text, old=old, new=new, everywhere=given.flag("all"))
+        try:
+            match = _changed(path, text, old=old, new=new, everywhere=given.flag("all"))
+        except _NoMatchError as error:
+            # A plan is made before the owner has answered: what may be secret is not shown by way of an error.
+            near = [] if is_secret(path, context.hidden) else nearest(text, old)
+            shown = "".join(f"\n{number}| {line}" for number, line in near) or " none that can be shown"
+            raise ToolError(f"`old` is not in {path}", fix=f"copy it exactly; the nearest lines are:{shown}") from error
         if match.text == text:
             raise ToolError(f"{path} would stay as it is: old and new are the same", fix="give a different `new`")
         return Replacement(path, before, encoded(match.text, "new"), f"edited {path}: {match.told}")
+
+
+class _NoMatchError(Exception):
+    """`old` is nowhere in the file, not even with other white space."""
 
 
 def _changed(path: str, text: str, *, old: str, new: str, everywhere: bool) -> Match:
@@ -63,10 +73,7 @@ def _changed(path: str, text: str, *, old: str, new: str, everywhere: bool) -> M
         raise ToolError(f"`old` is in {path} {count} times, at lines {lines}", fix=fix)
     match = repaired(text, old, new=new)
     if match is None:
-        # A plan is made before the gate has spoken: what may be secret is not shown by way of an error.
-        near = [] if is_secret(path) else nearest(text, old)
-        shown = "".join(f"\n{number}| {line}" for number, line in near) or " none that can be shown"
-        raise ToolError(f"`old` is not in {path}", fix=f"copy it exactly; the nearest lines are:{shown}")
+        raise _NoMatchError
     return match
 
 

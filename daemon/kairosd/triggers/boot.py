@@ -17,7 +17,7 @@ def build(
     _section: object, deps: Deps, *, last_seen: datetime | None = None, interrupted: Sequence[str] = ()
 ) -> Trigger:
     """Tells once that the daemon started. `last_seen` is its last sign of life; `interrupted` the runs it left."""
-    return Boot(deps, last_seen, tuple(interrupted))
+    return Boot(deps, last_seen=last_seen, interrupted=tuple(interrupted))
 
 
 class Boot:
@@ -25,7 +25,7 @@ class Boot:
 
     name = "boot"
 
-    def __init__(self, deps: Deps, last_seen: datetime | None, interrupted: tuple[str, ...]) -> None:
+    def __init__(self, deps: Deps, *, last_seen: datetime | None, interrupted: tuple[str, ...]) -> None:
         self._deps = deps
         self._last_seen = last_seen
         self._interrupted = interrupted

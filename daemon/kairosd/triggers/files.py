@@ -123,7 +123,7 @@ class Files:
         self.watching = True
         try:
             while True:
-                bursts = await asyncio.to_thread(_read, reader, self._grounds, self._stop)
+                bursts = await asyncio.to_thread(_read, reader, self._grounds, stop=self._stop)
                 if bursts is None or any(burst.remake for burst in bursts.values()):
                     await self._clock.sleep(max(0.0, self._made_at + REMAKE_EVERY - self._clock.monotonic()))
                     old, reader, known = reader, await self._make(), self._grounds
@@ -172,7 +172,7 @@ class Files:
             bursts = {ground.workspace.name: Burst() for ground in self._grounds}
         for name, burst in bursts.items():
             self._count += 1
-            await self._intake.submit(draft(name, sorted(burst.paths), f"{name}:{now.isoformat()}:{self._count}"))
+            await self._intake.submit(draft(name, sorted(burst.paths), key=f"{name}:{now.isoformat()}:{self._count}"))
 
     def _tell_missing(self, missing: set[str]) -> None:
         for name in sorted(missing ^ self._missing):
@@ -180,7 +180,7 @@ class Files:
         self._missing = missing
 
 
-def draft(workspace: str, paths: Sequence[str], key: str) -> Draft:
+def draft(workspace: str, paths: Sequence[str], *, key: str) -> Draft:
     """The event of one burst: how much changed, and the first names. No paths, or a flood: look at everything."""
     if not paths or len(paths) >= FLOOD:
         return Draft("files", "reconcile", key, Tier.LOCAL, workspace, {"count": len(paths)})
@@ -253,7 +253,7 @@ class Ignored:
         return any(glob.match(head) for glob in self._paths for head in heads)
 
 
-def _read(reader: RustNotify, grounds: Sequence[Ground], stop: threading.Event) -> dict[str, Burst] | None:
+def _read(reader: RustNotify, grounds: Sequence[Ground], *, stop: threading.Event) -> dict[str, Burst] | None:
     """Blocks until something of interest happened. None: the watcher broke or was stopped, so anything may have."""
     while True:
         try:
@@ -287,11 +287,11 @@ def _sort(changes: set[tuple[int, str]], grounds: Sequence[Ground]) -> dict[str,
     bursts: dict[str, Burst] = {}
     for change in changes:
         for ground, skip in zip(grounds, skips, strict=True):
-            _sort_in(bursts, ground, skip, change)
+            _sort_in(bursts, change, ground=ground, skip=skip)
     return bursts
 
 
-def _sort_in(bursts: dict[str, Burst], ground: Ground, skip: Ignored, change: tuple[int, str]) -> None:
+def _sort_in(bursts: dict[str, Burst], change: tuple[int, str], *, ground: Ground, skip: Ignored) -> None:
     kind, path = change
     name = _git_name(ground, path) if ground.git else None
     if name is None:

@@ -107,11 +107,18 @@ _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._/-]+")
 
 def drafter(workspaces: Sequence[Workspace]) -> Callable[[str, str, Payload, str], Draft]:
     """What the webhook server calls for each delivery: `draft` for these workspaces."""
-    return lambda event, delivery, payload, body: draft(event, delivery, payload, body=body, workspaces=workspaces)
+    return lambda event, delivery, payload, body: draft(
+        event, payload, delivery=delivery, body=body, workspaces=workspaces
+    )
 
 
 def draft(
-    event: str, delivery: str, payload: Payload, *, body: str | None = None, workspaces: Sequence[Workspace] = ()
+    event: str,
+    payload: Payload,
+    *,
+    delivery: str = "",
+    body: str | None = None,
+    workspaces: Sequence[Workspace] = (),
 ) -> Draft:
     """The event of one delivery whose signature held.
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from apscheduler.triggers.combining import OrTrigger  # type: ignore[import-untyped]
 from apscheduler.triggers.cron import CronTrigger  # type: ignore[import-untyped]
@@ -37,7 +37,8 @@ HORIZONS = tuple(timedelta(hours=hours) for hours in (1, 24, 32 * 24, 400 * 24))
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-BOUNDS: tuple[tuple[int, int, Sequence[str]], ...] = (
+Bounds: TypeAlias = tuple[int, int, Sequence[str]]  # lowest, highest, names in order
+BOUNDS: tuple[Bounds, ...] = (
     (0, 59, ()),
     (0, 23, ()),
     (1, 31, ()),
@@ -91,11 +92,11 @@ def build(
     """
     now = deps.clock.now()
     here = zone or get_localzone()
-    jobs = [_job(part, deps.workspaces, here) for part in section]
+    jobs = [_job(part, deps.workspaces, zone=here) for part in section]
     for part, job in zip(section, jobs, strict=True):
         if part.cron and next_fire(job, now) is None:
             raise ConfigError(f"schedule {job.name!r} never comes", fix=f"change cron = {part.cron!r}")
-    return Schedule(deps, jobs, last_seen or now)
+    return Schedule(deps, jobs, looked_at=last_seen or now)
 
 
 class Schedule:
@@ -103,7 +104,7 @@ class Schedule:
 
     name = "schedule"
 
-    def __init__(self, deps: Deps, jobs: Sequence[Job], looked_at: datetime) -> None:
+    def __init__(self, deps: Deps, jobs: Sequence[Job], *, looked_at: datetime) -> None:
         self._clock = deps.clock
         self._intake = deps.intake
         self._note = deps.note
@@ -123,7 +124,7 @@ class Schedule:
             await self._clock.sleep((min([now + SLICE, *coming]) - now).total_seconds())
 
     async def _serve(self, job: Job, now: datetime) -> None:
-        due = _latest(job, self.looked_at, now)
+        due = _latest(job, after=self.looked_at, until=now)
         if now - self.looked_at > GRACE:
             due = due[-1:]  # after downtime: however many times were missed, at most one is made up for
         for fire in due:
@@ -149,13 +150,14 @@ class Schedule:
         )  # fmt: skip
 
 
-def fires(job: Job, after: datetime, until: datetime) -> list[Fire]:
+def fires(job: Job, *, after: datetime, until: datetime) -> list[Fire]:
     """Every time `job` is due in `after < due <= until` (aware), in order."""
     if not job.local:
-        instants = {moment.astimezone(UTC) for moment in _times(job.rule, after, until)}
+        instants = {moment.astimezone(UTC) for moment in _times(job.rule, after=after, until=until)}
         return [Fire(due, f"{job.name}@{stamp(due)}") for due in sorted(instants) if after < due <= until]
     found: dict[datetime, Fire] = {}
-    for moment in _times(job.rule, *_calendar_window(job.zone, after, until)):
+    start, end = _calendar_window(job.zone, after=after, until=until)
+    for moment in _times(job.rule, after=start, until=end):
         wall = moment.replace(tzinfo=job.zone)
         for due in _instants(wall, once=job.fixed_hour):
             if after < due <= until:
@@ -166,12 +168,12 @@ def fires(job: Job, after: datetime, until: datetime) -> list[Fire]:
 
 def next_fire(job: Job, after: datetime) -> Fire | None:
     """The first time `job` is due after `after`; None when it never is again."""
-    cursor = _calendar_window(job.zone, after, after)[0] if job.local else after
+    cursor = _calendar_window(job.zone, after=after, until=after)[0] if job.local else after
     while (moment := job.rule.get_next_fire_time(None, cursor + timedelta(seconds=1))) is not None and moment > cursor:
         # Times near a change of the clock come out of order or not at all, so the window up to this one decides.
         walls = [moment.replace(tzinfo=job.zone, fold=fold) for fold in (0, 1)] if job.local else [moment]
         last = max(wall.astimezone(UTC) for wall in walls)
-        if last > after and (found := fires(job, after, last)):
+        if last > after and (found := fires(job, after=after, until=last)):
             return found[0]
         cursor = moment
     return None
@@ -186,10 +188,10 @@ def parse_cron(text: str) -> tuple[Rule, bool]:
     fields = text.lower().split()
     if len(fields) != 5:
         raise ValueError(f"{len(fields)} fields where five are needed: minute hour day month weekday")
-    values = [_values(text, *bounds) for text, bounds in zip(fields, BOUNDS, strict=True)]
-    minute, hour, day, month = (_plain(found, *bounds[:2]) for found, bounds in zip(values[:4], BOUNDS, strict=False))
+    values = [_values(text, bounds) for text, bounds in zip(fields, BOUNDS, strict=True)]
+    minute, hour, day, month = (_plain(found, bounds) for found, bounds in zip(values[:4], BOUNDS, strict=False))
     # crontab(5) counts from Sunday, APScheduler from Monday.
-    weekday = _plain({(number - 1) % 7 for number in values[4]}, 0, 6)
+    weekday = _plain({(number - 1) % 7 for number in values[4]}, (0, 6, ()))
     either = not fields[2].startswith("*") and not fields[4].startswith("*")
     days = [(day, "*"), ("*", weekday)] if either else [(day, weekday)]
     rules = [
@@ -222,7 +224,7 @@ def parse_at(text: str, zone: tzinfo) -> Rule:
     return rule
 
 
-def _job(section: ScheduleSection, workspaces: Sequence[Workspace], zone: tzinfo) -> Job:
+def _job(section: ScheduleSection, workspaces: Sequence[Workspace], *, zone: tzinfo) -> Job:
     given = [key for key in ("cron", "every", "at") if getattr(section, key)]
     if len(given) != 1:
         raise ConfigError(f"schedule {section.name!r} needs exactly one time", fix="set one of cron, every and at")
@@ -257,17 +259,17 @@ def _workspace(section: ScheduleSection, workspaces: Sequence[Workspace]) -> str
     return names[0] if names else None
 
 
-def _latest(job: Job, after: datetime, until: datetime) -> list[Fire]:
+def _latest(job: Job, *, after: datetime, until: datetime) -> list[Fire]:
     """What is due, but after a long absence no more than its end: only the last missed time matters."""
     for horizon in HORIZONS:
         if until - after <= horizon:
             break
-        if found := fires(job, until - horizon, until):
+        if found := fires(job, after=until - horizon, until=until):
             return found
-    return fires(job, after, until)
+    return fires(job, after=after, until=until)
 
 
-def _times(rule: Rule, after: datetime, until: datetime) -> Iterator[datetime]:
+def _times(rule: Rule, *, after: datetime, until: datetime) -> Iterator[datetime]:
     """What `rule` yields in `after < moment <= until`."""
     moment = rule.get_next_fire_time(None, after + timedelta(microseconds=1))
     while moment is not None and moment <= until:
@@ -278,7 +280,7 @@ def _times(rule: Rule, after: datetime, until: datetime) -> Iterator[datetime]:
         moment = rule.get_next_fire_time(None, moment + timedelta(seconds=1))
 
 
-def _calendar_window(zone: tzinfo, after: datetime, until: datetime) -> tuple[datetime, datetime]:
+def _calendar_window(zone: tzinfo, *, after: datetime, until: datetime) -> tuple[datetime, datetime]:
     """The local calendar between two instants, as if it were UTC; wider when the clock changes near by."""
     offsets = [[(end + side).astimezone(zone).utcoffset() for side in (-ODD, ODD)] for end in (after, until)]
     margin = ODD if any(before != later for before, later in offsets) else timedelta(0)
@@ -296,12 +298,13 @@ def _instants(wall: datetime, *, once: bool) -> list[datetime]:
     ]
 
 
-def _plain(values: set[int], low: int, high: int) -> str:
+def _plain(values: set[int], bounds: Bounds) -> str:
     """Values as the plainest list there is, so that no dialect of the library below can creep in."""
-    return "*" if values == set(range(low, high + 1)) else ",".join(str(value) for value in sorted(values))
+    return "*" if values == set(range(bounds[0], bounds[1] + 1)) else ",".join(str(value) for value in sorted(values))
 
 
-def _values(text: str, low: int, high: int, names: Sequence[str]) -> set[int]:
+def _values(text: str, bounds: Bounds) -> set[int]:
+    low, high, _ = bounds
     values: set[int] = set()
     for item in text.split(","):
         match = _ITEM.fullmatch(item)
@@ -314,8 +317,8 @@ def _values(text: str, low: int, high: int, names: Sequence[str]) -> set[int]:
             raise ValueError(f"{item!r}: a step is at least 1")
         if first == "*" and last:
             raise ValueError(f"{item!r} is no range")
-        start = low if first == "*" else _value(first, low, high, names)
-        stop = high if first == "*" else _value(last or first, low, high, names)
+        start = low if first == "*" else _value(first, bounds)
+        stop = high if first == "*" else _value(last or first, bounds)
         if last == "sun" and start > 0:
             stop = 7
         if stop < start:
@@ -324,7 +327,8 @@ def _values(text: str, low: int, high: int, names: Sequence[str]) -> set[int]:
     return values
 
 
-def _value(text: str, low: int, high: int, names: Sequence[str]) -> int:
+def _value(text: str, bounds: Bounds) -> int:
+    low, high, names = bounds
     if text in names:
         return names.index(text) + (1 if low == 1 else 0)
     if not text.isdecimal() or not low <= int(text) <= high:

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from kairosd.config.sections import TickSection
-from kairosd.core.workspaces import Workspace
-from kairosd.ports.world import Clock, Deps, Intake, Trigger
+from kairosd.ports.world import Deps, Trigger
 
 BACKOFF = tuple(minutes * 60 for minutes in (5, 10, 20, 40, 60))  # seconds, design §6
 FAR = timedelta(days=1)  # how long a disabled tick sleeps when no wake is set; setting one rouses it
@@ -20,7 +19,7 @@ FAR = timedelta(days=1)  # how long a disabled tick sleeps when no wake is set; 
 def build(section: TickSection, deps: Deps) -> Trigger:
     """The tick over all workspaces of `deps`. With `enabled = false` it still serves the wakes that a `wait` set."""
     steps = ladder(section.min_seconds, section.max_seconds) if section.enabled else ()
-    return Tick(deps.clock, deps.intake, deps.workspaces, steps)
+    return Tick(deps, steps)
 
 
 def ladder(min_seconds: int, max_seconds: int) -> tuple[int, ...]:
@@ -34,10 +33,10 @@ class Tick:
 
     name = "tick"
 
-    def __init__(self, clock: Clock, intake: Intake, workspaces: Sequence[Workspace], steps: Sequence[int]) -> None:
-        self._clock = clock
-        self._intake = intake
-        self._names = [workspace.name for workspace in workspaces]
+    def __init__(self, deps: Deps, steps: Sequence[int]) -> None:
+        self._clock = deps.clock
+        self._intake = deps.intake
+        self._names = [workspace.name for workspace in deps.workspaces]
         self._steps = steps
         self._level = 0
         self._served: dict[str, datetime] = {}
