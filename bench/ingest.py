@@ -67,6 +67,7 @@ def serve(folder: Path) -> None:
             print(bound.getsockname()[1], flush=True)
             await hooks_server(app, bound).run()
 
+    sys.setswitchinterval(0.0005)
     asyncio.run(main())
 
 

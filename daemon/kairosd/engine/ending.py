@@ -18,7 +18,6 @@ from kairosd.engine.checks import evaluate
 from kairosd.engine.landing import Landed
 from kairosd.engine.ledger import CODE_LETTERS, Park, question_notice
 from kairosd.engine.signals import Feed
-from kairosd.errors import CheckoutError
 from kairosd.ports import Clock, Files, Finish, Stores, Update
 
 if TYPE_CHECKING:
@@ -60,7 +59,10 @@ class Ending:
         if landed:
             patch = str(landed.patch) if landed.patch else None
             run = replace(run, branch=landed.branch, patch=patch, commit=landed.commit)
-        await self._end(run, _state_of(run.checks), landed.how if landed else "")
+        how = f"{landed.how}\n{landed.note}".strip() if landed else ""
+        await self._end(run, _state_of(run.checks), how)
+        if run.base:
+            await self._checkouts.drop_base(run, place.workspace)
 
     async def give_up(self, run: Run, state: RunState, reason: str) -> None:
         """Ends a run that did not reach its goal; its checkout stays for `[retention]`."""
@@ -129,13 +131,7 @@ class Ending:
         }  # fmt: skip
         self._d.feed.publish(run.id, Update("ended", run.result, data))
         if run.base is not None and state in (RunState.DONE, RunState.DONE_UNCHECKED):
-            await self._drop_checkout(ended)
-
-    async def _drop_checkout(self, run: Run) -> None:
-        try:
             await self._checkouts.discard(run)
-        except CheckoutError:
-            return  # `[retention]` takes it away later
 
 
 def slug_of(goal: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 from kairosd.core.json import JsonObject
 from kairosd.core.policy import (
     Level,
@@ -18,6 +21,8 @@ from kairosd.core.runs import Run
 from kairosd.errors import ToolError
 from kairosd.ports import Tool
 
+Follow: TypeAlias = Callable[[str], str]
+
 
 class Gate:
     """Judges calls by level, taint, paths and the owner's rules."""
@@ -25,13 +30,15 @@ class Gate:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
 
-    def judge(self, tool: Tool, arguments: JsonObject, run: Run) -> Opinion:
+    def judge(self, tool: Tool, arguments: JsonObject, *, run: Run, follow: Follow = str) -> Opinion:
         """What may become of this call, and the rule that decided.
 
+        `follow` tells where a path leads: a plain name that is a link to a secret is judged as both.
         Raises `ToolError` for arguments that name no possible path; any other fault is a refusal.
         """
         try:
-            paths = tool.paths(arguments)
+            named = tool.paths(arguments)
+            paths = tuple(dict.fromkeys((*named, *map(follow, named))))
             return worst(
                 [
                     judge_level(Level(run.level), tool.permission),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
 from kairosd.core.ids import mint
 from kairosd.core.json import JsonObject, canonical, digest
@@ -96,7 +98,8 @@ class Ledger:
 
     async def _go(self, run: Run, call: Call, tool: Tool, context: ToolContext) -> Settled:
         """Judged first: a plan reads what it would replace, and a denied call reads nothing."""
-        opinion = self.gate.judge(tool, call.arguments, run)
+        follow = partial(context.files.resolve, context.root)
+        opinion = await asyncio.to_thread(self.gate.judge, tool, call.arguments, run=run, follow=follow)
         if call.state is CallState.REQUESTED and opinion.ruling is Ruling.DENY:
             return await self._refuse(replace(call, rule=opinion.rule), CallState.DENIED, f"denied: {opinion.rule}")
         if tool.effect:

@@ -195,6 +195,8 @@ class Worker:
         return None
 
     async def _park(self, park: Park) -> None:
+        if self.run.base:
+            await self._t.checkouts.keep_base(self.run, self._place.workspace)
         await self._t.stores.runs.park(self.run, park.on, park.approval, park.notices, self._t.clock.now())
         code = park.approval.code if park.approval else None
         question = park.approval.question if park.approval else ""

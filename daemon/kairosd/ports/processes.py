@@ -96,6 +96,9 @@ class Files(Protocol):
     def replace(self, root: Path, path: str, content: bytes) -> None:
         """Writes a whole file atomically (mode kept, folders made), on disk before it returns."""
 
+    def resolve(self, root: Path, path: str) -> str:
+        """Where `path` leads when links below the root are followed; itself where it leads nowhere."""
+
     def digest(self, root: Path, path: str) -> str | None:
         """SHA-256 (hex) of a regular file; None where there is none."""
 

@@ -50,6 +50,19 @@ class LocalFiles:
         except OSError as error:
             raise _failed("write", path, error=error) from error
 
+    def resolve(self, root: Path, path: str) -> str:
+        """Where `path` leads when links below the root are followed; itself where it leads nowhere."""
+        parts = _parts(path)
+        for _ in range(LINKS_MAX):
+            try:
+                os.close(_walk_to(root, parts))
+                break
+            except _LinkError as link:
+                parts = link.target
+            except OSError:
+                break  # a missing file has no links to follow; opening it will say what is wrong
+        return "/".join(parts)
+
     def digest(self, root: Path, path: str) -> str | None:
         """SHA-256 (hex) of a regular file; None where there is none. Raises `ToolError` for a link that leads out."""
         hashed = hashlib.sha256()
