@@ -2,9 +2,9 @@
 
     python -m bench.ingest --node-modules DIR [--requests N] [--rounds N] [--save]
 
-Both servers run in a process of their own on loopback, take the same signed bodies and answer after a commit with WAL and
-`synchronous = FULL`. Ours also extracts facts, refuses replays by id and by body, and writes an outbox line in the same
-transaction. Without `--node-modules` (a folder with @octokit/webhooks and better-sqlite3) the peer is left out.
+Both servers run in a process of their own on loopback, take the same signed bodies and answer after a commit with
+WAL and `synchronous = FULL`. Ours also extracts facts, refuses replays by id and by body, and writes an outbox line in
+the same transaction. Without `--node-modules` (a folder with @octokit/webhooks and better-sqlite3) the peer is left out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,14 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results" / "ingest.json"
 PEER = ROOT / "bench" / "peers" / "octokit.mjs"
 SECRET = b"a secret for benchmarks only"
+# fmt: off
+URLS = (
+    "archive", "assignees", "blobs", "branches", "collaborators", "comments", "commits", "compare", "contents",
+    "contributors", "deployments", "downloads", "events", "forks", "git_commits", "git_refs", "git_tags", "hooks",
+    "issue_comment", "issue_events", "issues", "keys", "labels", "languages", "merges", "milestones", "notifications",
+    "pulls", "releases", "stargazers", "statuses", "subscribers", "subscription", "tags", "teams", "trees",
+)
+# fmt: on
 CONNECTIONS = (1, 32)
 LORISES, LORIS_SECONDS = 31, 10.0
 WARM_UP = 200
@@ -67,7 +75,6 @@ def serve(folder: Path) -> None:
             print(bound.getsockname()[1], flush=True)
             await hooks_server(app, bound).run()
 
-    sys.setswitchinterval(0.0005)
     asyncio.run(main())
 
 
@@ -75,13 +82,7 @@ def payload(number: int) -> bytes:
     """A push of three commits, with the addresses GitHub sends along: about 8 kB."""
     base = "https://api.github.com/repos/acme/tool"
     urls = {f"{name}_url": f"{base}/{name}{{/number}}" for name in URLS}
-    person = {
-        "login": "ann",
-        "id": 21031067,
-        "type": "User",
-        "site_admin": False,
-        **{k: urls[k] for k in list(urls)[:12]},
-    }
+    person = {"login": "ann", "id": 21031067, "type": "User", **{name: urls[name] for name in list(urls)[:12]}}
     commits = [
         {
             "id": f"{number:040x}", "message": f"Change {number}.{index}\n\nBecause it was wrong.", "distinct": True,
@@ -97,48 +98,6 @@ def payload(number: int) -> bytes:
         "pusher": {"name": "ann"},
     }  # fmt: skip
     return json.dumps(pushed).encode()
-
-
-URLS = [
-    "archive",
-    "assignees",
-    "blobs",
-    "branches",
-    "collaborators",
-    "comments",
-    "commits",
-    "compare",
-    "contents",
-    "contributors",
-    "deployments",
-    "downloads",
-    "events",
-    "forks",
-    "git_commits",
-    "git_refs",
-    "git_tags",
-    "hooks",
-    "issue_comment",
-    "issue_events",
-    "issues",
-    "keys",
-    "labels",
-    "languages",
-    "merges",
-    "milestones",
-    "notifications",
-    "pulls",
-    "releases",
-    "stargazers",
-    "statuses",
-    "subscribers",
-    "subscription",
-    "tags",
-    "teams",
-    "trees",
-    "mirror",
-    "svn",
-]
 
 
 def requests(first: int, count: int) -> list[bytes]:
@@ -206,34 +165,46 @@ def _complete(answer: bytes) -> bool:
 
 
 @dataclass(frozen=True)
+class Server:
+    """A server process under test."""
+
+    pid: int
+    port: int
+
+
+@dataclass(frozen=True)
 class Load:
     """What one server did under one load."""
 
     per_second: float
     p50_ms: float
     p99_ms: float
+    cpu_us: float  # of the server for one request, user and system: what a busy machine distorts least
 
 
-async def load(port: int, work: Sequence[bytes], connections: int) -> Load:
+def cpu_seconds(pid: int) -> float:
+    columns = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(columns[11]) + int(columns[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def load(server: Server, work: Sequence[bytes], connections: int) -> Load:
     latencies: list[float] = []
     failures: list[bytes] = []
     todo = iter(work)
     loop = asyncio.get_running_loop()
-    began = time.perf_counter()
+    cpu, began = cpu_seconds(server.pid), time.perf_counter()
     made = [
-        await loop.create_connection(lambda: Sender(todo, latencies, failures), "127.0.0.1", port)
+        await loop.create_connection(lambda: Sender(todo, latencies, failures), "127.0.0.1", server.port)
         for _ in range(connections)
     ]
     await asyncio.gather(*(sender.done for _, sender in made))
     elapsed = time.perf_counter() - began
     if failures or len(latencies) != len(work):
         raise SystemExit(f"{len(failures)} of {len(work)} failed, first: {failures[:1]}")
+    spent = cpu_seconds(server.pid) - cpu
     ranked = sorted(latencies)
-    return Load(
-        len(work) / elapsed,
-        ranked[len(ranked) // 2] * 1000,
-        ranked[min(len(ranked) - 1, len(ranked) * 99 // 100)] * 1000,
-    )
+    p50, p99 = (ranked[min(len(ranked) - 1, len(ranked) * part // 100)] * 1000 for part in (50, 99))
+    return Load(len(work) / elapsed, p50, p99, spent / len(work) * 1e6)
 
 
 async def lorises(port: int) -> int:
@@ -261,15 +232,15 @@ async def lorises(port: int) -> int:
 
 
 @contextmanager
-def running(command: Sequence[str]) -> Iterator[int]:
-    """A server in its own process; yields the port it prints."""
+def running(command: Sequence[str]) -> Iterator[Server]:
+    """A server in its own process, which prints its port."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout is not None
     try:
         line = process.stdout.readline().strip()
         if not line.isdigit():
             raise SystemExit(f"{command[0]} did not start: {line}")
-        yield int(line)
+        yield Server(process.pid, int(line))
     finally:
         process.kill()
         process.wait()
@@ -291,9 +262,7 @@ def raw_commits(folder: Path, count: int) -> float:
 
 
 def median(loads: Sequence[Load]) -> Load:
-    return Load(
-        *(statistics.median(getattr(one, name) for one in loads) for name in ("per_second", "p50_ms", "p99_ms"))
-    )
+    return Load(*(statistics.median(getattr(one, each.name) for one in loads) for each in fields(Load)))
 
 
 def commands(folder: Path, modules: Path | None) -> dict[str, list[str]]:
@@ -314,16 +283,16 @@ def measure(count: int, rounds: int, modules: Path | None) -> dict[str, Any]:
             folder = Path(name)
             floor.append(raw_commits(folder, 500))
             for server, command in commands(folder, modules).items():
-                with running(command) as port:
-                    asyncio.run(load(port, requests(0, WARM_UP), 4))
+                with running(command) as process:
+                    asyncio.run(load(process, requests(0, WARM_UP), 4))
                     first = WARM_UP
                     for connections in CONNECTIONS:
                         work = requests(first, count)
                         first += count
-                        found = asyncio.run(load(port, work, connections))
+                        found = asyncio.run(load(process, work, connections))
                         loads.setdefault(server, {}).setdefault(connections, []).append(found)
                     if turn == rounds - 1:
-                        alive[server] = asyncio.run(lorises(port))
+                        alive[server] = asyncio.run(lorises(process.port))
     return {
         "payload_bytes": len(payload(0)),
         "requests": count,
@@ -342,14 +311,16 @@ def measure(count: int, rounds: int, modules: Path | None) -> dict[str, Any]:
 def show(found: dict[str, Any]) -> None:
     print(f"{found['requests']} signed bodies of {found['payload_bytes']} bytes, median of {found['rounds']} rounds;")
     print(f"one writer's commits on this disk: {found['raw_commits_per_second']}/s\n")
-    print(f"{'server':10} {'conns':>5} {'durable/s':>10} {'p50 ms':>8} {'p99 ms':>8} {'ratio':>6}   slow senders alive")
+    print(
+        f"{'server':10} {'conns':>5} {'durable/s':>10} {'p50 ms':>8} {'p99 ms':>8} {'cpu us':>7} {'ratio':>6}   slow senders alive"
+    )
     peers = found["servers"].get("octokit")
     for server, row in found["servers"].items():
         for connections in CONNECTIONS:
             one = row[str(connections)]
             ratio = one["per_second"] / (peers or row)[str(connections)]["per_second"]
             print(
-                f"{server:10} {connections:5} {one['per_second']:10.0f} {one['p50_ms']:8.2f} {one['p99_ms']:8.2f} "
+                f"{server:10} {connections:5} {one['per_second']:10.0f} {one['p50_ms']:8.2f} {one['p99_ms']:8.2f} {one['cpu_us']:7.0f} "
                 f"{ratio:5.2f}x   {row['slow_alive_after_10_s']} of {LORISES}"
             )
 
@@ -365,14 +336,13 @@ def main() -> None:
     if chosen.serve:
         serve(chosen.serve)
         return
-    found = measure(chosen.requests, chosen.rounds, chosen.node_modules)
+    count, rounds = chosen.requests, chosen.rounds
+    found = measure(count, rounds, chosen.node_modules)
     show(found)
     if chosen.save:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout
+        commit = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=ROOT, text=True)
         whole = {
-            "command": f"python -m bench.ingest --node-modules DIR --requests {chosen.requests} --rounds {chosen.rounds}",
+            "command": f"python -m bench.ingest --node-modules DIR --requests {count} --rounds {rounds}",
             "commit": commit.strip(),
             "machine": f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} cores",
             "python": platform.python_version(),

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from tests.fakes import ManualClock, ScriptedModel
@@ -24,7 +24,7 @@ from kairosd.app.ground import Controls, Engine, Ground, Outside
 from kairosd.config import load
 from kairosd.core.decisions import Decision
 from kairosd.core.events import Draft, Event, Tier
-from kairosd.core.json import Json, JsonObject
+from kairosd.core.json import JsonObject
 from kairosd.core.messages import ToolSpec
 from kairosd.core.notices import Notice, Severity
 from kairosd.core.policy import Permission
@@ -38,7 +38,7 @@ from kairosd.engine.repository import Repository
 from kairosd.engine.runs import Place
 from kairosd.engine.supervise import Health, keep_running
 from kairosd.errors import CheckoutError, SandboxError
-from kairosd.ports import Outcome, Query, Stores, Tool, ToolAnswer, ToolContext
+from kairosd.ports import Outcome, Query, Stores, ToolAnswer, ToolContext
 from kairosd.sandbox.none import NoSandbox
 from kairosd.store.assembly import open_stores
 from kairosd.store.migrate import migrate
@@ -389,17 +389,11 @@ def age(path: Path, seconds: float) -> None:
     os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns + int(seconds * 1e9)))
 
 
-def prepare(folder: Path, migrated: Path) -> Path:
-    """A home whose database needs no migration."""
-    (folder / "home").mkdir(mode=0o700, parents=True)
-    shutil.copy(migrated, folder / "home/kairos.db")
-    return folder
-
-
-def migrate_once(folder: Path) -> Path:
-    path = folder / "kairos.db"
-    migrate(path)
-    return path
-
-
-__all__ = ["Bell", "Bench", "Hooked", "Json", "Query", "Sequence", "Setup", "Tool", "age", "datetime", "forever"]
+def new_setup(folder: Path) -> Setup:
+    """A setup in `folder` (a `tmp_path`), whose database needs no migration: one is made a session, and copied."""
+    template = folder.parent / "migrated.db"
+    if not template.exists():
+        migrate(template)
+    (folder / "home").mkdir(mode=0o700)
+    shutil.copy(template, folder / "home/kairos.db")
+    return Setup(folder)

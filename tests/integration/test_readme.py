@@ -66,7 +66,8 @@ def test_the_program_knows_the_command(words: tuple[str, ...], tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "words", [("kairos", "dance"), ("kairos", "status", "--fast"), ("kairos", "why"), ("kairosd", "init", "--modle", "x")]
+    "words",
+    [("kairos", "dance"), ("kairos", "status", "--fast"), ("kairos", "why"), ("kairosd", "init", "--modle", "x")],
 )
 def test_a_wrong_command_would_be_found(words: tuple[str, ...], tmp_path: Path) -> None:
     assert complaint(words, tmp_path) != ""

@@ -64,7 +64,9 @@ def test_the_table_of_levels_is_the_one_the_gate_reads() -> None:
         number, label = re.fullmatch(r"(\d) `(\w+)`", name).groups()  # type: ignore[union-attr]
         assert Level(int(number)).label == label
         assert set(cells) <= {"yes", "no"}
-        found[Level(int(number))] = {Permission(each) for each, cell in zip(permissions, cells, strict=True) if cell == "yes"}
+        found[Level(int(number))] = {
+            Permission(each) for each, cell in zip(permissions, cells, strict=True) if cell == "yes"
+        }
     assert found == LEVELS
 
 
