@@ -171,7 +171,7 @@ class Bench:
         number = self.dice.randint(1, PASSAGES[phase])
         if not self._until_dead(f"{phase}:{moment}:{number}"):
             return None
-        self.daemon.start()
+        self.daemon.start(looked=not self.sabotage)
         self.day.redeliver()
         trouble = self._settle()
         tally = self._judge()
@@ -193,7 +193,7 @@ class Bench:
         code = self.daemon.wait_end(BANG_SECONDS)
         if code is None:
             self.daemon.kill()
-            self.daemon.start()
+            self.daemon.start(looked=not self.sabotage)
             self.day.redeliver()
             self._settle()
             self.daemon.stop()

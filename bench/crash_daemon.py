@@ -14,16 +14,16 @@ import contextlib
 import contextvars
 import functools
 import importlib
+import inspect
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
-
-from kairosd.engine.checkouts import Checkouts
 
 from kairosd.core.runs import CallState
 from kairosd.engine.asking import Asking
+from kairosd.engine.checkouts import Checkouts
 from kairosd.main import main
 from kairosd.models.exchange import Exchange
 from kairosd.notifiers.ntfy import Ntfy
@@ -39,7 +39,8 @@ from kairosd.store.notices import NoticeStore
 from kairosd.store.runs import RunStore
 from kairosd.system import files as system_files
 
-Check = Callable[..., bool]
+Given = Mapping[str, Any]  # the arguments of a call by their names, however they were passed
+Check = Callable[[Given], bool]
 _inside: contextvars.ContextVar[tuple[str, str]] = contextvars.ContextVar("inside", default=("", ""))
 
 
@@ -63,7 +64,7 @@ class Bomb:
         name: str,
         point: tuple[str, str, str, str],
         *,
-        only: Check = lambda *_, **__: True,
+        only: Check = lambda _: True,
     ) -> None:
         """Passes a point before `owner.name` (an async function), inside its transaction, and after it.
 
@@ -74,7 +75,7 @@ class Bomb:
 
         @functools.wraps(original)
         async def wrapped(*arguments: Any, **named: Any) -> Any:
-            if not only(*arguments, **named):
+            if not only(_given(original, arguments, named)):
                 return await original(*arguments, **named)
             self.pass_by(phase, before)
             token = _inside.set((phase, inside))
@@ -86,6 +87,10 @@ class Bomb:
             return result
 
         setattr(owner, name, wrapped)
+
+
+def _given(function: Callable[..., Any], arguments: Sequence[Any], named: Given) -> Given:
+    return inspect.signature(function).bind(*arguments, **named).arguments
 
 
 def lay(bomb: Bomb) -> None:
@@ -115,20 +120,20 @@ def _lay_transactions(bomb: Bomb) -> None:
 
 
 def _lay_stores(bomb: Bomb) -> None:
-    def from_outside(_: Any, draft: Any, *__: Any) -> bool:
-        return draft.delivery is not None
+    def from_outside(given: Given) -> bool:
+        return given["draft"].delivery is not None
 
-    def intends(_: Any, call: Any, state: CallState, *__: Any) -> bool:
-        return state is CallState.INTENDED and call.tool != "land"
+    def intends(given: Given) -> bool:
+        return given["state"] is CallState.INTENDED and given["call"].tool != "land"
 
-    def succeeds(_: Any, call: Any, state: CallState, *__: Any) -> bool:
-        return state is CallState.SUCCEEDED and call.effect and call.tool != "land"
+    def succeeds(given: Given) -> bool:
+        return given["state"] is CallState.SUCCEEDED and given["call"].effect and given["call"].tool != "land"
 
-    def delivered(_: Any, notice: Any, *__: Any) -> bool:
-        return notice.state == "delivered" and notice.channel == "ntfy"
+    def delivered(given: Given) -> bool:
+        return given["notice"].state == "delivered" and given["notice"].channel == "ntfy"
 
-    def deciding(*_: Any, role: str, **__: Any) -> bool:
-        return role == "decide"
+    def deciding(given: Given) -> bool:
+        return given["role"] == "decide"
 
     bomb.around(EventStore, "add", ("ingest", "before", "in", "after"), only=from_outside)
     bomb.around(EventStore, "claim", ("claim", "before", "in", "after"))
@@ -196,10 +201,10 @@ class _With:
 def _lay_files(bomb: Bomb) -> None:
     write = store_journal._write
 
-    def journal_write(path: Any, content: bytes, offset: int, *, own: bool) -> None:
+    def journal_write(*arguments: Any, **named: Any) -> None:
         bomb.pass_by("journal", "before")
         with _torn(bomb, "journal"):
-            write(path, content, offset, own=own)
+            write(*arguments, **named)
         bomb.pass_by("journal", "in")
 
     store_journal._write = journal_write
@@ -214,9 +219,10 @@ def _lay_files(bomb: Bomb) -> None:
     JournalWriter._record = recorded  # type: ignore[method-assign]
     original = store_transcripts._write_all
 
-    def transcript_write(descriptor: int, data: bytes, offset: int) -> None:
+    def transcript_write(*arguments: Any, **named: Any) -> None:
+        data = _given(original, arguments, named)["data"]
         with _torn(bomb, "outcome") if b'"kind":"result"' in data else contextlib.nullcontext():
-            original(descriptor, data, offset)
+            original(*arguments, **named)
 
     store_transcripts._write_all = transcript_write
 
@@ -249,11 +255,11 @@ def _half(bomb: Bomb, phase: str) -> Callable[[int, bytes, int], int]:
 
 
 def _lay_landing(bomb: Bomb) -> None:
-    def lands(_: Any, call: Any, state: CallState, *__: Any) -> bool:
-        return state is CallState.SUCCEEDED and call.tool == "land"
+    def lands(given: Given) -> bool:
+        return given["state"] is CallState.SUCCEEDED and given["call"].tool == "land"
 
-    def with_branch(_: Any, run: Any, *__: Any) -> bool:
-        return run.branch is not None
+    def with_branch(given: Given) -> bool:
+        return given["run"].branch is not None
 
     bomb.around(Checkouts, "commit", ("landing", "before", "", "in"))
     bomb.around(Checkouts, "land", ("landing", "", "", "fetched"))
@@ -295,8 +301,9 @@ def _without_intent() -> None:
     """An effect begins without its row: after a crash nothing says that it may have happened."""
     move = RunStore.move_call
 
-    async def moved(self: RunStore, call: Any, state: CallState, now: Any) -> Any:
-        return call if state is CallState.INTENDED else await move(self, call, state, now)
+    async def moved(*arguments: Any, **named: Any) -> Any:
+        given = _given(move, arguments, named)
+        return given["call"] if given["state"] is CallState.INTENDED else await move(*arguments, **named)
 
     RunStore.move_call = moved  # type: ignore[method-assign]
 
@@ -305,9 +312,9 @@ def _without_claim() -> None:
     """The decision is opened, but its events are not marked as taken."""
     move = store_events._move
 
-    def moved(unit: Unit, event: Any, retry_at: Any = None) -> None:
-        if event.state != "claimed":
-            move(unit, event, retry_at)
+    def moved(*arguments: Any, **named: Any) -> None:
+        if _given(move, arguments, named)["event"].state != "claimed":
+            move(*arguments, **named)
 
     store_events._move = moved
 

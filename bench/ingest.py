@@ -4,7 +4,7 @@
 
 Both servers run in a process of their own on loopback, take the same signed bodies and answer after a commit with
 WAL and `synchronous = FULL`. Ours also extracts facts, refuses replays by id and by body, and writes an outbox line in
-the same transaction. Without `--node-modules` (a folder with @octokit/webhooks and better-sqlite3) the peer is left out.
+the same transaction. Without `--node-modules` (a folder with @octokit/webhooks and better-sqlite3) there is no peer.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class StoreIntake:
 
     def __init__(self, folder: Path) -> None:
         self._clock = SystemClock()
-        self._opened = open_stores(folder / "kairos.db", folder / "journal", folder / "transcripts", self._clock)
+        self._opened = open_stores(
+            folder / "kairos.db", folder / "journal", transcripts_folder=folder / "transcripts", clock=self._clock
+        )
         self._opened.start()
 
     async def submit(self, draft: Draft) -> Receipt:
@@ -311,18 +313,16 @@ def measure(count: int, rounds: int, modules: Path | None) -> dict[str, Any]:
 def show(found: dict[str, Any]) -> None:
     print(f"{found['requests']} signed bodies of {found['payload_bytes']} bytes, median of {found['rounds']} rounds;")
     print(f"one writer's commits on this disk: {found['raw_commits_per_second']}/s\n")
-    print(
-        f"{'server':10} {'conns':>5} {'durable/s':>10} {'p50 ms':>8} {'p99 ms':>8} {'cpu us':>7} {'ratio':>6}   slow senders alive"
-    )
+    titles = ("durable/s", "p50 ms", "p99 ms", "cpu us")
+    print(f"{'server':10} {'conns':>5}", *(f"{title:>10}" for title in titles), f"{'ratio':>6}", "  slow senders alive")
     peers = found["servers"].get("octokit")
     for server, row in found["servers"].items():
         for connections in CONNECTIONS:
             one = row[str(connections)]
             ratio = one["per_second"] / (peers or row)[str(connections)]["per_second"]
-            print(
-                f"{server:10} {connections:5} {one['per_second']:10.0f} {one['p50_ms']:8.2f} {one['p99_ms']:8.2f} {one['cpu_us']:7.0f} "
-                f"{ratio:5.2f}x   {row['slow_alive_after_10_s']} of {LORISES}"
-            )
+            figures = (one["per_second"], one["p50_ms"], one["p99_ms"], one["cpu_us"])
+            slow = f"  {row['slow_alive_after_10_s']} of {LORISES}"
+            print(f"{server:10} {connections:5}", *(f"{figure:10.2f}" for figure in figures), f"{ratio:5.2f}x", slow)
 
 
 def main() -> None:

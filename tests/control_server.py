@@ -77,7 +77,9 @@ class ControlServer:
         """One request with the standard library's client, so that ours is not its own witness."""
         connection = self.connect()
         content = None if body is None else json.dumps(body)
-        connection.request(method, target, content, {"Content-Type": "application/json"} if content else {})
+        connection.request(
+            method, target, body=content, headers={"Content-Type": "application/json"} if content else {}
+        )
         response = connection.getresponse()
         text = response.read()
         connection.close()

@@ -62,6 +62,7 @@ class FolderCheckouts:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.landed: dict[str, dict[str, str]] = {}
+        self.kept: set[str] = set()
         self.problem = ""
 
     async def ensure(self, run: Run, workspace: Workspace) -> Checkout:
@@ -88,6 +89,12 @@ class FolderCheckouts:
 
     async def diff(self, run: Run, workspace: Workspace) -> str:
         return "a diff"
+
+    async def keep_base(self, run: Run, workspace: Workspace) -> None:
+        self.kept.add(run.id)
+
+    async def drop_base(self, run: Run, workspace: Workspace) -> None:
+        self.kept.discard(run.id)
 
     async def discard(self, run: Run) -> None:
         shutil.rmtree(self._folder / run.id, ignore_errors=True)
@@ -207,9 +214,7 @@ class Setup:
 
     def ground(self, stores: Stores) -> Ground:
         home = self.folder / "home"
-        place = wire.Home(
-            home / "config.toml", home / "state", data=home / "data", run=home / "run", is_default=False
-        )
+        place = wire.Home(home / "config.toml", home / "state", data=home / "data", run=home / "run", is_default=False)
         spaces = f'[[workspaces]]\nname = "app"\npath = "{self.root}"\n{self.workspace}\n'
         if self.second:
             other = self.folder / "lib"
@@ -227,7 +232,9 @@ class Setup:
         self.engines += 1
         home = self.folder / "home"
         home.mkdir(mode=0o700, exist_ok=True)
-        opened = open_stores(home / "kairos.db", home / "journal", home / "transcripts", self.clock)
+        opened = open_stores(
+            home / "kairos.db", home / "journal", transcripts_folder=home / "transcripts", clock=self.clock
+        )
         opened.start()
         try:
             hooked = {name: Hooked(getattr(opened.stores, name), hooks) for name, hooks in self.hooks.items()}
@@ -243,13 +250,11 @@ class Setup:
     def _wire(self, stores: Stores) -> Bench:
         ground = self.ground(stores)
         files, sandbox = LocalFiles(), NoSandbox()
-        places = {
-            one.name: Place(one, Repository(sandbox, files, workspace=one)) for one in ground.config.workspaces
-        }
+        places = {one.name: Place(one, Repository(sandbox, files, workspace=one)) for one in ground.config.workspaces}
         screen = Channel("screen", Severity.LOW, lambda: None)  # type: ignore[arg-type, return-value]
         outbox = Outbox(stores.notices, stores.approvals, clock=self.clock, channels=[screen])
         outside = Outside(files, sandbox, places, self.checkouts, self, outbox, ("Ada", "ada@example.org"))  # type: ignore[arg-type]
-        engine = build_engine(ground, outside, Controls(lambda: {}, lambda _name, _path: None))
+        engine = build_engine(ground, outside, controls=Controls(lambda: {}, lambda _name, _path: None))
         engine.dispatcher._t.tools["bell"] = self.bell  # type: ignore[index]
         return Bench(self, ground, outbox, engine, stores)
 
@@ -284,7 +289,7 @@ class Bench:
         loop = asyncio.get_running_loop()
         for part in parts:
             self.health.append(Health(part.__qualname__))
-            self.tasks.append(loop.create_task(keep_running(part, self.health[-1], self.setup.clock)))
+            self.tasks.append(loop.create_task(keep_running(part, self.health[-1], clock=self.setup.clock)))
         try:
             await self.quiet()
             yield
@@ -349,7 +354,7 @@ class Bench:
 
     async def tell(self, text: str = "do it") -> str:
         """The id of the run, which has come as far as it can."""
-        told = await self.engine.desk.tell(text, "app", None)
+        told = await self.engine.desk.tell(text, "app", folder=None)
         await self.quiet()
         return str(told["run"])
 

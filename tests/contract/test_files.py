@@ -25,25 +25,25 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_reading_takes_at_most_the_limit(root: Path) -> None:
-    assert FILES.read(root, "src/main.py", 100) == b"print()\n"
-    assert FILES.read(root, "./src/../src//main.py", 5) == b"print"
-    assert FILES.read(root, "src/main.py", 0) == b""
+    assert FILES.read(root, "src/main.py", limit=100) == b"print()\n"
+    assert FILES.read(root, "./src/../src//main.py", limit=5) == b"print"
+    assert FILES.read(root, "src/main.py", limit=0) == b""
 
 
 def test_a_missing_file_is_answered_with_the_nearest_names(root: Path) -> None:
     with pytest.raises(ToolError, match=r"no file src/mian.py .*src/main.py"):
-        FILES.read(root, "src/mian.py", 10)
+        FILES.read(root, "src/mian.py", limit=10)
     with pytest.raises(ToolError, match="nearest: src/main.py"):
-        FILES.read(root, "lib/deep/main.py", 10)
+        FILES.read(root, "lib/deep/main.py", limit=10)
     with pytest.raises(ToolError, match="is a folder"):
-        FILES.read(root, "src", 10)
+        FILES.read(root, "src", limit=10)
     with pytest.raises(ToolError, match="is a folder"):
-        FILES.read(root, ".", 10)
+        FILES.read(root, ".", limit=10)
 
 
 @pytest.mark.parametrize("path", ["../secret", "src/../../secret", "/etc/passwd", "a\0b"])
 def test_a_path_out_of_the_root_is_refused(root: Path, path: str) -> None:
-    for act in (lambda: FILES.read(root, path, 9), lambda: FILES.replace(root, path, b"x")):
+    for act in (lambda: FILES.read(root, path, limit=9), lambda: FILES.replace(root, path, content=b"x")):
         with pytest.raises(ToolError):
             act()
     with pytest.raises(ToolError):
@@ -57,21 +57,21 @@ def test_links_are_read_while_they_stay_inside(root: Path) -> None:
     (root / "src" / "up").symlink_to("../near")
     (root / "absolute").symlink_to(root / "src")
     for path in ("near", "folder/main.py", "src/up", "absolute/up", "folder/../near"):
-        assert FILES.read(root, path, 100) == b"print()\n"
+        assert FILES.read(root, path, limit=100) == b"print()\n"
 
 
 @pytest.mark.parametrize("target", ["../secret", "{outside}/secret", "src/../../secret", "/etc/passwd"])
 def test_links_that_lead_out_are_not_followed(root: Path, target: str) -> None:
     (root / "link").symlink_to(target.format(outside=root.parent))
     with pytest.raises(ToolError, match="out of the workspace"):
-        FILES.read(root, "link", 10)
+        FILES.read(root, "link", limit=10)
     with pytest.raises(ToolError, match="is a link"):
-        FILES.replace(root, "link", b"x")
+        FILES.replace(root, "link", content=b"x")
     (root / "out").symlink_to(root.parent)
     with pytest.raises(ToolError, match="out of the workspace"):
-        FILES.read(root, "out/secret", 10)
+        FILES.read(root, "out/secret", limit=10)
     with pytest.raises(ToolError, match="is a link"):
-        FILES.replace(root, "out/secret", b"x")
+        FILES.replace(root, "out/secret", content=b"x")
     assert (root.parent / "secret").read_text() == "hush"
 
 
@@ -79,7 +79,7 @@ def test_a_circle_of_links_ends(root: Path) -> None:
     (root / "a").symlink_to("b")
     (root / "b").symlink_to("a")
     with pytest.raises(ToolError, match="circle"):
-        FILES.read(root, "a", 10)
+        FILES.read(root, "a", limit=10)
 
 
 def test_what_is_no_plain_file_is_never_opened(root: Path) -> None:
@@ -88,13 +88,13 @@ def test_what_is_no_plain_file_is_never_opened(root: Path) -> None:
         door.bind(os.path.relpath(root / "door"))
         for path in ("fifo", "door"):
             with pytest.raises(ToolError):
-                FILES.read(root, path, 10)
+                FILES.read(root, path, limit=10)
             with pytest.raises(ToolError, match="not a plain file"):
-                FILES.replace(root, path, b"x")
+                FILES.replace(root, path, content=b"x")
             assert FILES.digest(root, path) is None
     (root / "null").symlink_to("/dev/null")
     with pytest.raises(ToolError):
-        FILES.read(root, "null", 10)
+        FILES.read(root, "null", limit=10)
 
 
 def test_writing_replaces_a_file_whole_and_keeps_its_mode(root: Path) -> None:
@@ -102,25 +102,25 @@ def test_writing_replaces_a_file_whole_and_keeps_its_mode(root: Path) -> None:
     script.write_text("old")
     script.chmod(0o751)
     before = script.stat().st_ino
-    FILES.replace(root, "src/run", b"new")
+    FILES.replace(root, "src/run", content=b"new")
     assert (script.read_text(), script.stat().st_mode & 0o7777) == ("new", 0o751)
     assert script.stat().st_ino != before  # whoever has the old one open keeps the old one
-    FILES.replace(root, "made/on the/way.txt", b"there")
+    FILES.replace(root, "made/on the/way.txt", content=b"there")
     assert (root / "made" / "on the" / "way.txt").read_bytes() == b"there"
     assert not [path for path in root.rglob("*") if path.name.startswith(".kairos-")]
 
 
 def test_a_hard_link_outside_keeps_its_content(root: Path) -> None:
     (root / "hard").hardlink_to(root.parent / "secret")
-    FILES.replace(root, "hard", b"mine")
+    FILES.replace(root, "hard", content=b"mine")
     assert (root.parent / "secret").read_text() == "hush"
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(root: Path) -> None:
     with pytest.raises(ToolError, match="src is not a plain file"):
-        FILES.replace(root, "src", b"x")
+        FILES.replace(root, "src", content=b"x")
     with pytest.raises(ToolError, match="no folder"):
-        FILES.replace(root, "src/main.py/below", b"x")
+        FILES.replace(root, "src/main.py/below", content=b"x")
     assert sorted(path.name for path in root.rglob("*")) == ["main.py", "src"]
 
 
@@ -148,6 +148,6 @@ def test_a_walk_lists_plain_files_shallow_ones_first(root: Path) -> None:
 
 def test_names_of_any_bytes_are_kept(root: Path) -> None:
     name = os.fsdecode(b"odd \xff\n\xc3\xa4")
-    FILES.replace(root, name, b"x")
+    FILES.replace(root, name, content=b"x")
     assert name in [path for path, _, _ in FILES.walk(root, 10)]
-    assert FILES.read(root, name, 10) == b"x"
+    assert FILES.read(root, name, limit=10) == b"x"

@@ -53,7 +53,9 @@ async def opened(tmp_path: Path, migrated: Path) -> AsyncIterator[OpenStores]:
 
 
 def open_at(folder: Path) -> OpenStores:
-    found = open_stores(folder / "kairos.db", folder / "journal", folder / "transcripts", ManualClock(NOW))
+    found = open_stores(
+        folder / "kairos.db", folder / "journal", transcripts_folder=folder / "transcripts", clock=ManualClock(NOW)
+    )
     found.start()
     return found
 
@@ -106,7 +108,9 @@ async def queued_run(opened: OpenStores, **more: object) -> Run:
     """A run as the owner's word makes it."""
     run = new_run(**more)
     made = decision(verdict=Verdict.ACT)
-    await opened.stores.events.add_direct(draft(run.id, source="owner"), replace(run, decision=made.id), made, NOW)
+    await opened.stores.events.add_direct(
+        draft(run.id, source="owner"), replace(run, decision=made.id), decision=made, now=NOW
+    )
     return await opened.stores.runs.get(run.id)
 
 
@@ -122,7 +126,9 @@ async def parked_run(opened: OpenStores, code: str = "bcdfg") -> tuple[Run, Call
     call = new_call(run)
     await opened.stores.runs.call(call, NOW)
     approval = question(call, code)
-    await opened.stores.runs.park(run, ParkedOn.APPROVAL, approval, [notice(f"approval:{approval.id}")], NOW)
+    await opened.stores.runs.park(
+        run, ParkedOn.APPROVAL, approval=approval, notices=[notice(f"approval:{approval.id}")], now=NOW
+    )
     return run, call, approval
 
 
@@ -196,19 +202,21 @@ class TestInbox:
             run.id,
         )
         assert await kinds(opened) == ["event.received", "decision.made", "run.queued"]
-        again = await opened.stores.events.add_direct(draft(run.id, source="owner"), new_run(), decision(), NOW)
+        again = await opened.stores.events.add_direct(
+            draft(run.id, source="owner"), new_run(), decision=decision(), now=NOW
+        )
         assert again.duplicate
         assert len(await opened.stores.runs.find(Query())) == 1
 
     async def test_a_claim_takes_what_is_still_pending_once(self, opened: OpenStores) -> None:
         events = opened.stores.events
         ids = [(await events.add(draft(str(number)), NOW)).id for number in range(3)]
-        await events.coalesce(ids[2:], "nothing new", NOW)
-        claim = await events.claim(decision(), ids, NOW)
+        await events.coalesce(ids[2:], "nothing new", now=NOW)
+        claim = await events.claim(decision(), ids, now=NOW)
         assert claim is not None
         assert claim.decision.events == tuple(ids[:2])
         assert all(event.state is EventState.CLAIMED for event in claim.events)
-        assert await events.claim(decision(), ids, NOW) is None
+        assert await events.claim(decision(), ids, now=NOW) is None
         assert await events.pending("app", NOW) == ()
         assert (await kinds(opened))[3:] == ["event.coalesced", "decision.asked"]
         assert len(await opened.stores.decisions.find(Query())) == 1
@@ -217,9 +225,9 @@ class TestInbox:
         events = opened.stores.events
         receipt = await events.add(draft("1"), NOW)
         for tries in range(1, 6):
-            claim = await events.claim(decision(), [receipt.id], NOW)
+            claim = await events.claim(decision(), [receipt.id], now=NOW)
             assert claim is not None
-            await events.release(claim.decision.id, "the model was down", LATER, blame=True)
+            await events.release(claim.decision.id, "the model was down", retry_at=LATER, blame=True)
             event = await events.get(receipt.id)
             assert (event.tries, event.error) == (tries, "the model was down")
             if tries < 5:
@@ -240,16 +248,16 @@ class TestInbox:
 
     async def test_a_release_without_blame_costs_no_try(self, opened: OpenStores) -> None:
         receipt = await opened.stores.events.add(draft("1"), NOW)
-        claim = await opened.stores.events.claim(decision(), [receipt.id], NOW)
+        claim = await opened.stores.events.claim(decision(), [receipt.id], now=NOW)
         assert claim is not None
-        await opened.stores.events.release(claim.decision.id, "busy", LATER, blame=False)
+        await opened.stores.events.release(claim.decision.id, "busy", retry_at=LATER, blame=False)
         assert (await opened.stores.events.get(receipt.id)).tries == 0
         with pytest.raises(TransitionError):
-            await opened.stores.events.release(claim.decision.id, "busy", LATER, blame=False)
+            await opened.stores.events.release(claim.decision.id, "busy", retry_at=LATER, blame=False)
 
     async def test_a_start_gives_back_what_was_claimed(self, opened: OpenStores) -> None:
         receipt = await opened.stores.events.add(draft("1"), NOW)
-        claim = await opened.stores.events.claim(decision(), [receipt.id], NOW)
+        claim = await opened.stores.events.claim(decision(), [receipt.id], now=NOW)
         assert claim is not None
         assert await opened.stores.events.recover(NOW) == 1
         assert await opened.stores.events.recover(NOW) == 0
@@ -288,7 +296,7 @@ class TestDecisions:
     async def test_a_conclusion_is_verdict_events_run_notice_and_world_at_once(self, opened: OpenStores) -> None:
         stores = opened.stores
         receipt = await stores.events.add(draft("1"), NOW)
-        claim = await stores.events.claim(decision(), [receipt.id], NOW)
+        claim = await stores.events.claim(decision(), [receipt.id], now=NOW)
         assert claim is not None
         run = new_run(decision=claim.decision.id)
         made = replace(claim.decision, verdict=Verdict.ACT, goal="tidy up", reason="it is untidy", next_wake=LATER)
@@ -305,7 +313,7 @@ class TestDecisions:
     async def test_a_second_conclusion_changes_nothing(self, opened: OpenStores) -> None:
         stores = opened.stores
         receipt = await stores.events.add(draft("1"), NOW)
-        claim = await stores.events.claim(decision(), [receipt.id], NOW)
+        claim = await stores.events.claim(decision(), [receipt.id], now=NOW)
         assert claim is not None
         ignored = replace(claim.decision, verdict=Verdict.IGNORE)
         await stores.decisions.conclude(ignored, None, run=None, notices=(), now=NOW)
@@ -352,7 +360,7 @@ class TestRuns:
         assert (parked.state, parked.parked_on) == (RunState.PARKED, ParkedOn.APPROVAL)
         stored_call = await opened.stores.runs.get_call(call.id)
         assert (stored_call.state, stored_call.rule) == (CallState.PARKED, "protected path")
-        answered = await opened.stores.approvals.answer("BcDfG", ApprovalState.APPROVED, "socket", LATER)
+        answered = await opened.stores.approvals.answer("BcDfG", ApprovalState.APPROVED, channel="socket", now=LATER)
         assert (answered.id, answered.channel, answered.answered_at) == (approval.id, "socket", LATER)
         assert (await opened.stores.runs.get(run.id)).state is RunState.QUEUED
         resumed = await opened.stores.runs.start(run.id, LATER)
@@ -366,38 +374,38 @@ class TestRuns:
     async def test_a_call_may_be_asked_about_again(self, opened: OpenStores) -> None:
         run, call, approval = await parked_run(opened)
         approvals = opened.stores.approvals
-        await approvals.answer(approval.id, ApprovalState.APPROVED, "socket", NOW)
-        await approvals.move(approval.id, ApprovalState.STALE, NOW)
+        await approvals.answer(approval.id, ApprovalState.APPROVED, channel="socket", now=NOW)
+        await approvals.move(approval.id, ApprovalState.STALE, now=NOW)
         started = await opened.stores.runs.start(run.id, NOW)
         assert started is not None
         second = question(call, "vwxzb")
-        await opened.stores.runs.park(started, ParkedOn.APPROVAL, second, (), NOW)
+        await opened.stores.runs.park(started, ParkedOn.APPROVAL, approval=second, notices=(), now=NOW)
         assert await approvals.of_call(call.id) == second
         assert [one.id for one in await approvals.of_run(run.id)] == [second.id, approval.id]
 
     async def test_a_question_about_the_run_itself_names_no_call(self, opened: OpenStores) -> None:
         run = await running_run(opened)
         about = replace(question(new_call(run)), call="")
-        await opened.stores.runs.park(run, ParkedOn.OWNER, about, (), NOW)
+        await opened.stores.runs.park(run, ParkedOn.OWNER, approval=about, notices=(), now=NOW)
         assert await opened.stores.approvals.of_run(run.id) == (about,)
 
     async def test_the_end_withdraws_what_was_still_asked(self, opened: OpenStores) -> None:
         run, _, approval = await parked_run(opened)
         ended = replace(run, state=RunState.CANCELLED, result="stopped by the owner")
-        await opened.stores.runs.end(ended, [notice("run")], LATER)
+        await opened.stores.runs.end(ended, [notice("run")], now=LATER)
         stored = await opened.stores.runs.get(run.id)
         assert (stored.state, stored.ended, stored.parked_on) == (RunState.CANCELLED, LATER, None)
         assert (await opened.stores.approvals.get(approval.code)).state is ApprovalState.WITHDRAWN
         assert (await kinds(opened))[-3:] == ["run.ended", "approval.withdrawn", "notice.queued"]
         with pytest.raises(TransitionError):
-            await opened.stores.approvals.answer(approval.code, ApprovalState.APPROVED, "socket", LATER)
+            await opened.stores.approvals.answer(approval.code, ApprovalState.APPROVED, channel="socket", now=LATER)
 
     async def test_a_start_finds_what_was_interrupted(self, opened: OpenStores) -> None:
         run = await running_run(opened)
         for _ in range(2):
             (found,) = await opened.stores.runs.interrupt_running(LATER)
             assert (found.id, found.state) == (run.id, RunState.INTERRUPTED)
-        await opened.stores.runs.requeue(run.id, "Kairos was restarted", LATER)
+        await opened.stores.runs.requeue(run.id, "Kairos was restarted", now=LATER)
         assert [one.id for one in await opened.stores.runs.queued()] == [run.id]
         assert (await kinds(opened))[-2:] == ["run.interrupted", "run.requeued"]
 
@@ -411,7 +419,7 @@ class TestRuns:
     async def test_a_read_only_call_may_be_written_with_its_outcome(self, opened: OpenStores) -> None:
         run = await running_run(opened)
         call = replace(new_call(run, effect=False), result="secret content of a file")
-        moved = await opened.stores.runs.move_call(call, CallState.SUCCEEDED, LATER)
+        moved = await opened.stores.runs.move_call(call, CallState.SUCCEEDED, now=LATER)
         assert await opened.stores.runs.get_call(call.id) == moved
         line = (await journal(opened))[-1]
         assert (line["kind"], line["cause"], line["ws"]) == ("call.succeeded", run.id, "app")
@@ -424,7 +432,7 @@ class TestApprovals:
         assert await opened.stores.approvals.expire(NOW) == ()
         after = approval.expires
         with pytest.raises(TransitionError, match="expired"):
-            await opened.stores.approvals.answer(approval.code, ApprovalState.APPROVED, "socket", after)
+            await opened.stores.approvals.answer(approval.code, ApprovalState.APPROVED, channel="socket", now=after)
         (expired,) = await opened.stores.approvals.expire(after)
         assert expired.state is ApprovalState.EXPIRED
         assert (await opened.stores.runs.get(run.id)).state is RunState.QUEUED
@@ -432,9 +440,9 @@ class TestApprovals:
 
     async def test_a_code_names_the_open_question(self, opened: OpenStores) -> None:
         old_run, _, old = await parked_run(opened)
-        await opened.stores.approvals.answer(old.code, ApprovalState.DENIED, "socket", NOW)
+        await opened.stores.approvals.answer(old.code, ApprovalState.DENIED, channel="socket", now=NOW)
         await opened.stores.runs.start(old_run.id, NOW)
-        await opened.stores.runs.end(replace(old_run, state=RunState.FAILED), (), NOW)
+        await opened.stores.runs.end(replace(old_run, state=RunState.FAILED), (), now=NOW)
         _, _, new = await parked_run(opened)
         assert (await opened.stores.approvals.get(new.code)).id == new.id
         assert (await opened.stores.approvals.get(old.id)).id == old.id
@@ -469,11 +477,11 @@ class TestNotices:
 class TestBooks:
     async def test_every_model_call_is_settled_once(self, opened: OpenStores) -> None:
         calls = opened.stores.model_calls
-        first = await calls.reserve("d_1", "decide", "m", NOW)
-        await calls.reserve("d_1", "decide", "m", NOW)
-        await calls.settle(first, Usage(10, 5, 1, 2), 42, "ok", LATER)
+        first = await calls.reserve("d_1", "decide", model="m", now=NOW)
+        await calls.reserve("d_1", "decide", model="m", now=NOW)
+        await calls.settle(first, Usage(10, 5, 1, 2), price=42, outcome="ok", now=LATER)
         with pytest.raises(TransitionError):
-            await calls.settle(first, Usage(), None, "ok", LATER)
+            await calls.settle(first, Usage(), price=None, outcome="ok", now=LATER)
         assert await calls.recover(LATER) == 1
         assert await calls.recover(LATER) == 0
         ok, lost = await calls.of("d_1")
@@ -484,8 +492,8 @@ class TestBooks:
     async def test_facts_about_the_daemon_are_kept(self, opened: OpenStores) -> None:
         state = opened.stores.state
         assert await state.get("paused") is None
-        await state.put("paused", {"since": "now", "by": "owner"}, Note("daemon.paused"), NOW)
-        await state.put("paused", False, None, NOW)
+        await state.put("paused", {"since": "now", "by": "owner"}, note=Note("daemon.paused"), now=NOW)
+        await state.put("paused", False, note=None, now=NOW)
         await state.note(Note("daemon.started"), NOW)
         await state.touch(NOW)
         assert await state.get("paused") is False
@@ -494,14 +502,14 @@ class TestBooks:
     async def test_a_world_is_replaced(self, opened: OpenStores) -> None:
         worlds = opened.stores.worlds
         assert await worlds.get("app") is None
-        await worlds.put(World("app", "1"), Note("workspace.looked", workspace="app"), NOW)
-        await worlds.put(World("app", "2", next_wake="x"), None, NOW)
+        await worlds.put(World("app", "1"), Note("workspace.looked", workspace="app"), now=NOW)
+        await worlds.put(World("app", "2", next_wake="x"), None, now=NOW)
         assert await worlds.get("app") == World("app", "2", next_wake="x")
 
     async def test_status_counts_what_there_is(self, opened: OpenStores) -> None:
         run, call, _ = await parked_run(opened)
         await opened.stores.events.add(draft("1"), NOW)
-        await opened.stores.runs.move_call(call, CallState.DENIED, NOW)
+        await opened.stores.runs.move_call(call, CallState.DENIED, now=NOW)
         counters = await opened.stores.state.counters()
         wanted = {"events": 2, "decisions": 1, "runs": 1, "tool_calls": 1, "denied": 1, "pending": 1, "parked": 1}
         assert {name: counters[name] for name in wanted} == wanted

@@ -83,8 +83,15 @@ class Daemon:
 
     # Its life.
 
-    def start(self, *, ready: bool = True, env: Mapping[str, str] | None = None, command: Sequence[str] = ()) -> None:
-        """Starts the process; with `ready` returns once `kairos status` says so and every workspace was looked at.
+    def start(
+        self,
+        *,
+        ready: bool = True,
+        looked: bool = True,
+        env: Mapping[str, str] | None = None,
+        command: Sequence[str] = (),
+    ) -> None:
+        """Starts the process; with `ready` returns once `kairos status` says so, `looked` after the first look too.
 
         The first look stores the world without a call: what changes before it is no news.
         """
@@ -99,7 +106,8 @@ class Daemon:
             self.wait_for(self.is_ready, "the daemon is ready", READY_SECONDS)
             self.ready_seconds = time.monotonic() - began
             wanted = looks + len(self.settings.workspaces)
-            self.wait_for(lambda: self._looks() >= wanted, "every workspace was looked at", READY_SECONDS)
+            if looked:
+                self.wait_for(lambda: self._looks() >= wanted, "every workspace was looked at", READY_SECONDS)
 
     def _looks(self) -> int:
         """How many first looks the journal tells of."""
@@ -269,7 +277,7 @@ def post(port: int, path: str, body: bytes, headers: Mapping[str, str]) -> Answe
     """One POST to loopback on a connection of its own. Raises `OSError`, `http.client.HTTPException`."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
-        connection.request("POST", path, body, dict(headers))
+        connection.request("POST", path, body=body, headers=dict(headers))
         answer = connection.getresponse()
         return Answer(answer.status, _parsed(answer.read()))
     finally:

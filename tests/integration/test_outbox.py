@@ -115,7 +115,9 @@ async def desk(
     folder: Path, *screens: Screen, quiet: QuietHours | None = None, clock: ManualClock | None = None, run: bool = True
 ) -> AsyncIterator[Desk]:
     clock = clock or ManualClock()
-    opened = open_stores(folder / "kairos.db", folder / "journal", folder / "transcripts", clock)
+    opened = open_stores(
+        folder / "kairos.db", folder / "journal", transcripts_folder=folder / "transcripts", clock=clock
+    )
     opened.start()
     stores = opened.stores
     channels = [Channel(each.name, Severity.NORMAL, each.open, silent=each.name == "log") for each in screens]
@@ -303,7 +305,7 @@ async def test_an_answered_question_is_dropped_not_delivered_in_the_morning(tmp_
         await at.outbox.tell(draft("question", Severity.HIGH, cause=approval.id))
         await at.outbox.tell(draft("a"))
         await at.until_states(question="deferred", a="deferred")
-        await at.stores.approvals.answer(approval.code, ApprovalState.DENIED, "socket", at.clock.now())
+        await at.stores.approvals.answer(approval.code, ApprovalState.DENIED, channel="socket", now=at.clock.now())
         await at.advance(8.1 * 3600, lambda: phone.titles == ["a"])
         await at.until_states(question="stale", a="delivered")
 
@@ -327,11 +329,11 @@ async def _open_approval(at: Desk) -> Approval:
         confidence=100, price=0, next_wake=None, events=(), run=run.id, notice=None, fingerprint="", source="owner",
         shadow=False, asked_at=now, concluded_at=now,
     )  # fmt: skip
-    await at.stores.events.add_direct(Draft("owner", "message", "k", Tier.OWNER, "w"), run, decision, now)
+    await at.stores.events.add_direct(Draft("owner", "message", "k", Tier.OWNER, "w"), run, decision=decision, now=now)
     started = await at.stores.runs.start(run.id, now)
     assert started is not None
     await at.stores.runs.call(call, now)
-    await at.stores.runs.park(started, ParkedOn.APPROVAL, approval, [], now)
+    await at.stores.runs.park(started, ParkedOn.APPROVAL, approval=approval, notices=[], now=now)
     return approval
 
 

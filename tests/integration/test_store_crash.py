@@ -60,7 +60,9 @@ asyncio.run(main())
 
 
 def open_at(folder: Path, now: datetime = NOW) -> OpenStores:
-    found = open_stores(folder / "kairos.db", folder / "journal", folder / "transcripts", ManualClock(now))
+    found = open_stores(
+        folder / "kairos.db", folder / "journal", transcripts_folder=folder / "transcripts", clock=ManualClock(now)
+    )
     found.start()
     return found
 
@@ -87,7 +89,9 @@ def newest(folder: Path) -> Path:
 
 
 async def in_database(folder: Path, statements: Callable[[OpenStores], object]) -> None:
-    opened = open_stores(folder / "kairos.db", folder / "journal", folder / "transcripts", ManualClock(NOW))
+    opened = open_stores(
+        folder / "kairos.db", folder / "journal", transcripts_folder=folder / "transcripts", clock=ManualClock(NOW)
+    )
     statements(opened)
     opened.engine.dispose()
 
@@ -153,7 +157,12 @@ async def test_a_crash_between_the_repair_and_the_cut_says_it_once(tmp_path: Pat
     torn = b"half a line"
     with newest(tmp_path).open("ab") as file:
         file.write(torn)
-    opened = open_stores(tmp_path / "kairos.db", tmp_path / "journal", tmp_path / "transcripts", ManualClock(NOW))
+    opened = open_stores(
+        tmp_path / "kairos.db",
+        tmp_path / "journal",
+        transcripts_folder=tmp_path / "transcripts",
+        clock=ManualClock(NOW),
+    )
     opened.engine.dispose()  # the repair is committed; the process ends before its line is written
     with newest(tmp_path).open("ab") as file:
         file.write(torn)  # … and before the tail was cut
@@ -210,7 +219,9 @@ async def test_a_part_of_a_batch_in_the_file_is_finished_not_repeated(tmp_path: 
             values = {"seq": mark.seq, "hash": mark.hash, "file": mark.file, "size": mark.size}
             connection.execute(text("UPDATE journal_mark SET seq=:seq, hash=:hash, file=:file, size=:size"), values)
 
-    opened = open_stores(tmp_path / "kairos.db", tmp_path / "spare", tmp_path / "transcripts", ManualClock(NOW))
+    opened = open_stores(
+        tmp_path / "kairos.db", tmp_path / "spare", transcripts_folder=tmp_path / "transcripts", clock=ManualClock(NOW)
+    )
     rewind(opened)
     opened.engine.dispose()
     lines = await reopen(tmp_path)
@@ -283,7 +294,12 @@ async def test_a_journal_that_cannot_be_written_holds_nothing_up(tmp_path: Path)
 
 async def test_a_file_somebody_else_wrote_to_is_not_overwritten(tmp_path: Path) -> None:
     await fill(tmp_path, 1)
-    opened = open_stores(tmp_path / "kairos.db", tmp_path / "journal", tmp_path / "transcripts", ManualClock(NOW))
+    opened = open_stores(
+        tmp_path / "kairos.db",
+        tmp_path / "journal",
+        transcripts_folder=tmp_path / "transcripts",
+        clock=ManualClock(NOW),
+    )
     with newest(tmp_path).open("ab") as file:
         file.write(b"a stranger's line\n")
     opened.start()

@@ -53,13 +53,15 @@ async def test_a_thousand_ticks_of_an_unchanged_world_cost_nothing_and_one_chang
         assert (await bench.run(run)).parked_on is ParkedOn.APPROVAL
         assert (await bench.question())["state"] == "open"
         for _ in range(500):
-            await bench.advance(60)
-            assert not await bench.tick()
+            setup.clock.jump(60)
+            assert not await bench.engine.inbox.tick("app")
+        await bench.advance(60)
         skipped = bench.engine.initiatives["app"].ticks_skipped
     async with setup.running() as bench:
         for _ in range(500):
-            await bench.advance(60)
-            assert not await bench.tick()
+            setup.clock.jump(60)
+            assert not await bench.engine.inbox.tick("app")
+        await bench.advance(60)
         skipped += bench.engine.initiatives["app"].ticks_skipped
         assert len(setup.decider.prompts) == 1
         assert skipped == 1000
@@ -259,10 +261,12 @@ async def test_spacing_makes_of_a_burst_its_first_event_and_one_look_for_the_res
 async def test_a_decision_looks_at_events_of_one_tier_and_the_other_tier_is_not_forgotten(setup: Setup) -> None:
     setup.decider.add(decides("ignore"), decides("ignore"))
     async with setup.running() as bench:
+        await bench.engine.desk.pause("")
         setup.write("a.txt", "new")
         await bench.submit("webhook", "issues", tier=Tier.PUBLIC)
         await bench.submit()
         await bench.submit("webhook", "issue_comment", tier=Tier.PUBLIC)
+        await bench.engine.desk.resume()
         await bench.advance(60)
         assert [(made.tier, len(made.events)) for made in await bench.decisions()] == [
             (Tier.PUBLIC, 2),
@@ -516,7 +520,7 @@ async def test_a_workspace_first_seen_after_it_was_missing_costs_nothing(setup: 
         async with setup.running() as bench:
             setup.root.rmdir()
             initiative = bench.engine.initiatives["app"]
-            await bench.stores.worlds.put(_never_seen(), None, setup.clock.now())
+            await bench.stores.worlds.put(_never_seen(), None, now=setup.clock.now())
             await initiative._first_sight()
             shutil.move(aside, setup.root)
             await bench.advance(60)

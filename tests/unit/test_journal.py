@@ -40,7 +40,7 @@ notes = st.builds(
 def chain(count: int, *, first: int = 1, previous: str = GENESIS) -> tuple[list[str], str]:
     lines = []
     for seq in range(first, first + count):
-        line, previous = seal(unsealed(seq, NOW, Note("daemon.test", data={"n": seq})), previous)
+        line, previous = seal(unsealed(seq, NOW, note=Note("daemon.test", data={"n": seq})), previous)
         lines.append(line)
     return lines, previous
 
@@ -71,7 +71,7 @@ def three_days(tmp_path: Path) -> Path:
 @given(notes, st.integers(1, 10**9))
 @settings(deadline=None, max_examples=40)
 def test_linking_text_makes_what_sealing_makes(note: Note, seq: int) -> None:
-    plain = unsealed(seq, NOW, note)
+    plain = unsealed(seq, NOW, note=note)
     waiting = canonical({**plain, "prev": ""})
     assert link(waiting, "a" * 64) == seal(plain, "a" * 64)
     assert moment_of(waiting) == NOW
@@ -82,7 +82,7 @@ def test_linking_text_makes_what_sealing_makes(note: Note, seq: int) -> None:
 def test_any_change_of_any_line_is_found_at_that_line(told: list[Note], data: st.DataObject) -> None:
     lines, previous = [], GENESIS
     for seq, note in enumerate(told, start=1):
-        line, previous = seal(unsealed(seq, NOW, note), previous)
+        line, previous = seal(unsealed(seq, NOW, note=note), previous)
         lines.append(line)
     assert first_bad(lines) is None
     victim = data.draw(st.integers(0, len(lines) - 1))
@@ -97,7 +97,7 @@ def test_any_change_of_any_line_is_found_at_that_line(told: list[Note], data: st
 def first_bad(lines: list[str]) -> int | None:
     previous, expected = GENESIS, 1
     for index, line in enumerate(lines):
-        checked = verify_line(line, previous, expected)
+        checked = verify_line(line, previous, sequence=expected)
         if isinstance(checked, str):
             return index
         previous, expected = checked[0], checked[1] + 1
@@ -127,7 +127,7 @@ def test_the_day_never_goes_back() -> None:
 def test_lines_are_read_over_days_plain_and_packed(three_days: Path) -> None:
     folder = three_days / "journal"
     assert [line["seq"] for line in read_lines(folder)] == list(range(1, 11))
-    assert [line["seq"] for line in read_lines(folder, date(2026, 3, 2), date(2026, 3, 4))] == [4, 5, 6]
+    assert [line["seq"] for line in read_lines(folder, date(2026, 3, 2), last=date(2026, 3, 4))] == [4, 5, 6]
     with journal_files(folder)[-1].path.open("ab") as file:
         file.write(b'{"half')
     assert len(list(read_lines(folder))) == 10
@@ -184,11 +184,11 @@ def test_a_torn_end_and_a_broken_archive_are_named(three_days: Path) -> None:
 
 def test_a_gap_is_a_break_unless_the_repair_behind_it_declares_just_that(tmp_path: Path) -> None:
     lines, head = chain(3)
-    declared, after = seal(unsealed(6, NOW, Note("repair", data={"lost": {"first": 4, "last": 5}})), head)
+    declared, after = seal(unsealed(6, NOW, note=Note("repair", data={"lost": {"first": 4, "last": 5}})), head)
     write(tmp_path / "journal", "2026-03-01", [*lines, declared, *chain(1, first=7, previous=after)[0]])
     verified = verify(tmp_path / "journal")
     assert (verified.problem, verified.lost, verified.repairs, verified.last) == (None, 2, 1, 7)
-    wrong, _ = seal(unsealed(6, NOW, Note("repair", data={"lost": {"first": 4, "last": 4}})), head)
+    wrong, _ = seal(unsealed(6, NOW, note=Note("repair", data={"lost": {"first": 4, "last": 4}})), head)
     for bad in (wrong, chain(1, first=6, previous=head)[0][0]):
         write(tmp_path / "journal", "2026-03-01", [*lines, bad])
         problem = verify(tmp_path / "journal").problem

@@ -53,7 +53,12 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def opened(tmp_path: Path, migrated: Path) -> AsyncIterator[OpenStores]:
     shutil.copy(migrated, tmp_path / "kairos.db")
     # The journal's writer stays off, so that the outbox shows every line a refused move might have left.
-    found = open_stores(tmp_path / "kairos.db", tmp_path / "journal", tmp_path / "transcripts", ManualClock(NOW))
+    found = open_stores(
+        tmp_path / "kairos.db",
+        tmp_path / "journal",
+        transcripts_folder=tmp_path / "transcripts",
+        clock=ManualClock(NOW),
+    )
     found.database.start()
     yield found
     found.database.close(5)
@@ -104,7 +109,9 @@ async def check(opened: OpenStores, allowed: bool, move: Callable[[], Awaitable[
 
 async def in_store(stores: Stores) -> Run:
     run = a_run()
-    await stores.events.add_direct(Draft("owner", "tell", run.id, Tier.OWNER, "app"), run, a_decision(), NOW)
+    await stores.events.add_direct(
+        Draft("owner", "tell", run.id, Tier.OWNER, "app"), run, decision=a_decision(), now=NOW
+    )
     return run
 
 
@@ -122,16 +129,22 @@ async def test_runs(opened: OpenStores, stores: Stores, was: RunState) -> None:
         run = await fresh()
         if state in ENDED:
             target = replace(run, state=state)
-            await check(opened, state in moves, lambda target=target: stores.runs.end(target, (), NOW))
+            await check(opened, state in moves, lambda target=target: stores.runs.end(target, (), now=NOW))
         elif state is RunState.PARKED:
-            await check(opened, state in moves, lambda run=run: stores.runs.park(run, ParkedOn.OWNER, None, (), NOW))
+            await check(
+                opened,
+                state in moves,
+                lambda run=run: stores.runs.park(run, ParkedOn.OWNER, approval=None, notices=(), now=NOW),
+            )
         elif state is RunState.QUEUED:
-            await check(opened, state in moves, lambda run=run: stores.runs.requeue(run.id, "", NOW))
+            await check(opened, state in moves, lambda run=run: stores.runs.requeue(run.id, "", now=NOW))
         elif state is RunState.RUNNING:
             started = await stores.runs.start(run.id, NOW)
             assert (started is not None) == (state in moves)
         else:
-            await check(opened, False, lambda run=run, state=state: stores.runs.end(replace(run, state=state), (), NOW))
+            await check(
+                opened, False, lambda run=run, state=state: stores.runs.end(replace(run, state=state), (), now=NOW)
+            )
 
 
 @pytest.mark.parametrize("was", CallState)
@@ -142,12 +155,12 @@ async def test_calls(opened: OpenStores, stores: Stores, was: CallState) -> None
         call = Call(mint("c", NOW), run.id, 1, 0, "write", {}, "", CallState.REQUESTED, NOW, True)
         await stores.runs.call(call, NOW)
         await force(opened, "calls", call.id, was)
-        await check(opened, state in moves, lambda call=call, state=state: stores.runs.move_call(call, state, NOW))
+        await check(opened, state in moves, lambda call=call, state=state: stores.runs.move_call(call, state, now=NOW))
     # A call that is not on disk yet moves from the state it claims to have.
     unseen = Call(mint("c", NOW), run.id, 1, 0, "write", {}, "", was, NOW, True)
     for state in CallState:
         if state not in moves:
-            await check(opened, False, lambda state=state: stores.runs.move_call(unseen, state, NOW))
+            await check(opened, False, lambda state=state: stores.runs.move_call(unseen, state, now=NOW))
     if was is not CallState.REQUESTED:
         await check(opened, False, lambda: stores.runs.call(unseen, NOW))
 
@@ -166,11 +179,11 @@ async def test_approvals(opened: OpenStores, stores: Stores, was: ApprovalState)
         approval = Approval(
             mint("a", NOW), code, ApprovalState.OPEN, run.id, "", "app", "", "?", "", NOW, NOW + timedelta(hours=1)
         )
-        await stores.runs.park(started, ParkedOn.APPROVAL, approval, (), NOW)
+        await stores.runs.park(started, ParkedOn.APPROVAL, approval=approval, notices=(), now=NOW)
         await force(opened, "approvals", approval.id, was)
         allowed = state in moves
-        answer = lambda one=approval, state=state: stores.approvals.answer(one.code, state, "socket", NOW)  # noqa: E731
-        move = lambda one=approval, state=state: stores.approvals.move(one.id, state, NOW)  # noqa: E731
+        answer = lambda one=approval, state=state: stores.approvals.answer(one.code, state, channel="socket", now=NOW)  # noqa: E731
+        move = lambda one=approval, state=state: stores.approvals.move(one.id, state, now=NOW)  # noqa: E731
         await check(opened, allowed and state in answers, answer)
         if not allowed or state not in answers:
             await check(opened, allowed and state in uses, move)
@@ -193,8 +206,8 @@ async def test_events(opened: OpenStores, stores: Stores, was: EventState) -> No
     await force(opened, "events", receipt.id, was)
     before = await everything(opened)
     if was is not EventState.PENDING:
-        claimed = await stores.events.claim(a_decision(), [receipt.id], NOW)
-        await stores.events.coalesce([receipt.id], "", NOW)
+        claimed = await stores.events.claim(a_decision(), [receipt.id], now=NOW)
+        await stores.events.coalesce([receipt.id], "", now=NOW)
         assert claimed is None
         assert await everything(opened) == before
     await check(opened, was is EventState.DEAD, lambda: stores.events.retry(receipt.id, NOW))
@@ -203,11 +216,11 @@ async def test_events(opened: OpenStores, stores: Stores, was: EventState) -> No
 @pytest.mark.parametrize("verdict", Verdict)
 async def test_decisions(opened: OpenStores, stores: Stores, verdict: Verdict) -> None:
     receipt = await stores.events.add(Draft("files", "changed", "1", Tier.LOCAL, "app"), NOW)
-    claim = await stores.events.claim(a_decision(), [receipt.id], NOW)
+    claim = await stores.events.claim(a_decision(), [receipt.id], now=NOW)
     assert claim is not None
     made = replace(claim.decision, verdict=verdict)
     conclude = lambda: stores.decisions.conclude(made, None, run=None, notices=(), now=NOW)  # noqa: E731
     await check(opened, verdict in ANSWERS, conclude)
     if verdict in ANSWERS:
         await check(opened, False, conclude)
-        await check(opened, False, lambda: stores.events.release(made.id, "", NOW, blame=True))
+        await check(opened, False, lambda: stores.events.release(made.id, "", retry_at=NOW, blame=True))

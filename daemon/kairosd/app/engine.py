@@ -29,12 +29,12 @@ from kairosd.ports import Tool
 from kairosd.store.retention import carry_out, folder_sizes, plan_sweep
 
 
-def build_engine(ground: Ground, outside: Outside, controls: Controls) -> Engine:
+def build_engine(ground: Ground, outside: Outside, *, controls: Controls) -> Engine:
     """Wires the use cases."""
     stores, clock, config = ground.stores, ground.clock, ground.config
     expires = timedelta(seconds=config.approval_expires_seconds)
     feed, outbox = Feed(), outside.outbox
-    asking = Asking(stores, clock, tariff_of, outbox.queue)
+    asking = Asking(stores, clock, tariffs=tariff_of, tell=outbox.queue)
     ending = Ending(
         EndingDeps(stores, clock, outside.checkouts, outside.files, feed, outbox.address, outside.author, expires)
     )
@@ -45,7 +45,7 @@ def build_engine(ground: Ground, outside: Outside, controls: Controls) -> Engine
         tell=outbox.tell, author=outside.author,
     )  # fmt: skip
     initiatives: dict[str | None, Initiative] = {}
-    inbox = Inbox(stores, clock, initiatives)
+    inbox = Inbox(stores, clock, initiatives=initiatives)
 
     def ended(workspace: str) -> None:
         outbox.ring()
@@ -56,15 +56,15 @@ def build_engine(ground: Ground, outside: Outside, controls: Controls) -> Engine
         inbox.wake_set()
         dispatcher.wake()
 
-    dispatcher = Dispatcher(tooling, outside.places, ended)
+    dispatcher = Dispatcher(tooling, outside.places, ended=ended)
     around = Surroundings(
         stores=stores, clock=clock, asking=asking, model=lambda: outside.models.get(config.roles.decide),
         files=outside.files, address=outbox.address, concluded=concluded, paused=lambda: ground.condition.paused,
     )  # fmt: skip
     settings = Settings(config.initiative.spacing_seconds, config.initiative.mode, config.digest)
-    initiatives[None] = Initiative(around, settings, None, None)
+    initiatives[None] = Initiative(around, settings, workspace=None, repository=None)
     for name, place in outside.places.items():
-        initiatives[name] = Initiative(around, settings, place.workspace, place.repository)
+        initiatives[name] = Initiative(around, settings, workspace=place.workspace, repository=place.repository)
     office = Office(
         stores=stores, clock=clock, files=outside.files, feed=feed, inbox=inbox, dispatcher=dispatcher,
         checkouts=outside.checkouts, initiatives=initiatives, workspaces={one.name: one for one in config.workspaces},
@@ -74,7 +74,7 @@ def build_engine(ground: Ground, outside: Outside, controls: Controls) -> Engine
     housekeeping = Housekeeping(
         stores, clock, dispatcher=dispatcher, initiatives=initiatives.values(), sweep=lambda: sweep(ground)
     )
-    return Engine(asking, dispatcher, initiatives, inbox, housekeeping, OwnersDesk(office))
+    return Engine(asking, dispatcher, initiatives, inbox, housekeeping, OwnersDesk(office), feed)
 
 
 def load_tools() -> dict[str, Tool]:
@@ -92,7 +92,7 @@ async def sweep(ground: Ground) -> None:
     """Applies `[retention]` in a thread."""
 
     def work() -> int:
-        sweeps = plan_sweep(ground.place, ground.config.retention, ground.clock.now())
+        sweeps = plan_sweep(ground.place, ground.config.retention, now=ground.clock.now())
         for one in sweeps:
             carry_out(one)
         return len(sweeps)

@@ -18,6 +18,7 @@ from kairosd.engine.inbox import Inbox
 from kairosd.engine.initiative import Initiative
 from kairosd.engine.notices import Outbox
 from kairosd.engine.runs import Place
+from kairosd.engine.signals import Feed
 from kairosd.models.book import ModelBook
 from kairosd.ports import Clock, Files, Sandbox, Stores
 
@@ -67,3 +68,4 @@ class Engine:
     inbox: Inbox
     housekeeping: Housekeeping
     desk: OwnersDesk
+    feed: Feed

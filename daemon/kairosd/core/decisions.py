@@ -95,27 +95,27 @@ def parse_answer(answer: Mapping[str, object], allowed: tuple[Verdict, ...]) -> 
         raise ValueError(f"verdict must be one of {', '.join(allowed)}") from None
     if verdict not in allowed:
         raise ValueError(f"verdict {verdict} is not allowed here: one of {', '.join(allowed)}")
-    goal = _text(answer, "goal", GOAL_MAX)
-    reason = _text(answer, "reason", REASON_MAX)
+    goal = _text(answer, "goal", limit=GOAL_MAX)
+    reason = _text(answer, "reason", limit=REASON_MAX)
     if verdict in (Verdict.ACT, Verdict.NOTIFY) and not goal:
         raise ValueError(f"{verdict} needs a goal")
     return Answer(
         verdict=verdict,
         reason=reason,
         goal=goal,
-        confidence=_whole(answer, "confidence", 100),
-        wake_seconds=_whole(answer, "wake_seconds", WAKE_MAX_SECONDS) if verdict is Verdict.WAIT else 0,
+        confidence=_whole(answer, "confidence", limit=100),
+        wake_seconds=_whole(answer, "wake_seconds", limit=WAKE_MAX_SECONDS) if verdict is Verdict.WAIT else 0,
     )
 
 
-def _text(answer: Mapping[str, object], key: str, limit: int) -> str:
+def _text(answer: Mapping[str, object], key: str, *, limit: int) -> str:
     value = answer.get(key, "")
     if not isinstance(value, str):
         raise ValueError(f"{key} must be a string")
     return value.strip()[:limit]
 
 
-def _whole(answer: Mapping[str, object], key: str, limit: int) -> int:
+def _whole(answer: Mapping[str, object], key: str, *, limit: int) -> int:
     value = answer.get(key, 0)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{key} must be a number")

@@ -32,6 +32,8 @@ class Tier(IntEnum):
 
 
 class EventState(StrEnum):
+    """Where an event is on its way from the inbox to a decision (design §2)."""
+
     PENDING = "pending"
     CLAIMED = "claimed"
     SETTLED = "settled"

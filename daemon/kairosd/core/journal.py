@@ -31,7 +31,7 @@ def stamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"  # strftime is ten times slower
 
 
-def unsealed(sequence: int, moment: datetime, note: Note) -> dict[str, Json]:
+def unsealed(sequence: int, moment: datetime, *, note: Note) -> dict[str, Json]:
     """The line of `note` without its chain: what the outbox keeps until the writer appends it."""
     return {
         "v": FORMAT,
@@ -65,7 +65,7 @@ def file_name(day: date) -> str:
     return f"{day:%Y}/{day:%m}/{day:%Y-%m-%d}.jsonl"
 
 
-def verify_line(text: str, previous: str, sequence: int | None) -> tuple[str, int] | str:
+def verify_line(text: str, previous: str, *, sequence: int | None) -> tuple[str, int] | str:
     """Checks one line against the hash before it and the number expected (None = any).
 
     Returns its hash and number, or the problem as a sentence.

@@ -23,6 +23,8 @@ class Severity(IntEnum):
 
 
 class NoticeState(StrEnum):
+    """How far a notice has got on its channel."""
+
     QUEUED = "queued"
     ATTEMPTING = "attempting"
     DELIVERED = "delivered"

@@ -116,7 +116,7 @@ def judge_taint(taint: Tier, permission: Permission) -> Opinion:
     return Opinion(Ruling.ALLOW, f"taint {taint.label} allows {permission}")
 
 
-def judge_path(policy: Policy, permission: Permission, path: str) -> Opinion:
+def judge_path(policy: Policy, permission: Permission, *, path: str) -> Opinion:
     """Whether `path` (relative to the workspace, `/` between parts) needs a question."""
     if matches(path, policy.secret_paths):
         return Opinion(Ruling.ASK, f"{path} may hold secrets")
@@ -125,7 +125,7 @@ def judge_path(policy: Policy, permission: Permission, path: str) -> Opinion:
     return Opinion(Ruling.ALLOW, "the path is plain")
 
 
-def judge_rules(policy: Policy, tool: str, paths: tuple[str, ...]) -> Opinion:
+def judge_rules(policy: Policy, tool: str, *, paths: tuple[str, ...]) -> Opinion:
     """The strictest of the owner's rules that match this call; allow where none does."""
     opinions = [
         Opinion(rule.ruling, f"rule {rule.ruling.label} tool={rule.tool or '*'} path={rule.path or '**'}")

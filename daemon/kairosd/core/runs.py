@@ -12,6 +12,8 @@ from kairosd.core.json import Json, JsonObject, digest
 
 
 class RunState(StrEnum):
+    """Where a run is; the last five are ends."""
+
     QUEUED = "queued"
     RUNNING = "running"
     PARKED = "parked"
@@ -35,12 +37,16 @@ RUN_MOVES: Mapping[RunState, frozenset[RunState]] = {
 
 
 class ParkedOn(StrEnum):
+    """What a parked run waits for."""
+
     APPROVAL = "approval"
     PURSE = "purse"
     OWNER = "owner"
 
 
 class CallState(StrEnum):
+    """How far a tool call has got; `intended` is written before an effect, the outcome after it."""
+
     REQUESTED = "requested"
     DENIED = "denied"
     PARKED = "parked"
@@ -64,6 +70,8 @@ CALL_MOVES: Mapping[CallState, frozenset[CallState]] = {
 
 
 class ApprovalState(StrEnum):
+    """What became of a question to the owner."""
+
     OPEN = "open"
     APPROVED = "approved"
     USED = "used"

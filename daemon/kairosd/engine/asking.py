@@ -34,7 +34,7 @@ class Reply:
 class Asking:
     """Makes model calls, keeps their books, and knows which models are down."""
 
-    def __init__(self, stores: Stores, clock: Clock, tariffs: Callable[[Model], Tariff | None], tell: Queue) -> None:
+    def __init__(self, stores: Stores, clock: Clock, *, tariffs: Callable[[Model], Tariff | None], tell: Queue) -> None:
         self._calls = stores.model_calls
         self._clock = clock
         self._tariffs = tariffs
@@ -45,18 +45,18 @@ class Asking:
         self, model: Model, prompt: Prompt, *, cause: str, role: str, on_text: Callable[[str], None] | None = None
     ) -> Reply:
         """One call for `cause` (a decision's or run's id). Raises `ModelError`; the call is settled in any case."""
-        number = await self._calls.reserve(cause, role, model.model, self._clock.now())
+        number = await self._calls.reserve(cause, role, model=model.model, now=self._clock.now())
         try:
-            reply = await self._collect(model, prompt, on_text)
+            reply = await self._collect(model, prompt, on_text=on_text)
         except ModelError as error:
-            await self._calls.settle(number, Usage(), None, type(error).__name__, self._clock.now())
+            await self._calls.settle(number, Usage(), price=None, outcome=type(error).__name__, now=self._clock.now())
             self._mark_down(model, error)
             raise
-        await self._calls.settle(number, reply.usage, reply.price, "ok", self._clock.now())
+        await self._calls.settle(number, reply.usage, price=reply.price, outcome="ok", now=self._clock.now())
         self._mark_up(model)
         return reply
 
-    async def _collect(self, model: Model, prompt: Prompt, on_text: Callable[[str], None] | None) -> Reply:
+    async def _collect(self, model: Model, prompt: Prompt, *, on_text: Callable[[str], None] | None) -> Reply:
         text: list[str] = []
         uses: list[ToolUse | UseBroken] = []
         async with aclosing(model.stream(prompt)) as parts:

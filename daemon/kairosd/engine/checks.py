@@ -13,27 +13,27 @@ from kairosd.ports import Files, Git
 READ_LIMIT = 4_000_000
 
 
-async def evaluate(checks: Sequence[JsonObject], root: Path, files: Files, git: Git) -> tuple[JsonObject, ...]:
+async def evaluate(checks: Sequence[JsonObject], root: Path, *, files: Files, git: Git) -> tuple[JsonObject, ...]:
     """Each check with `passed` and `seen`. A check that cannot be evaluated has not passed."""
-    return tuple([await _evaluate(check, root, files, git) for check in checks])
+    return tuple([await _evaluate(check, root, files=files, git=git) for check in checks])
 
 
-async def _evaluate(check: JsonObject, root: Path, files: Files, git: Git) -> JsonObject:
+async def _evaluate(check: JsonObject, root: Path, *, files: Files, git: Git) -> JsonObject:
     try:
-        passed, seen = await _look(check, root, files, git)
+        passed, seen = await _look(check, root, files=files, git=git)
     except KairosError as error:
         passed, seen = False, str(error)
     return {**check, "passed": passed, "seen": seen}
 
 
-async def _look(check: JsonObject, root: Path, files: Files, git: Git) -> tuple[bool, str]:
+async def _look(check: JsonObject, root: Path, *, files: Files, git: Git) -> tuple[bool, str]:
     path, text = _string(check.get("path")), _string(check.get("text"))
     match check.get("kind"):
         case "file_exists":
             found = await asyncio.to_thread(files.digest, root, path)
             return found is not None, f"{path} is {'there' if found else 'not there'}"
         case "file_contains":
-            content = (await asyncio.to_thread(files.read, root, path, READ_LIMIT)).decode("utf-8", "replace")
+            content = (await asyncio.to_thread(files.read, root, path, limit=READ_LIMIT)).decode("utf-8", "replace")
             return text in content, f"{path} {'holds' if text in content else 'does not hold'} the text"
         case "git_clean" | "git_changed" as kind:
             status = (await git("status", "--porcelain")).stdout.decode("utf-8", "replace").strip()

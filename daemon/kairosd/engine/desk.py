@@ -72,7 +72,7 @@ class OwnersDesk:
             "workspaces": await self.workspaces(),
         }  # fmt: skip
 
-    async def tell(self, text: str, workspace: str | None, folder: str | None) -> JsonObject:
+    async def tell(self, text: str, workspace: str | None, *, folder: str | None) -> JsonObject:
         if not text.strip():
             raise UsageError("there is nothing to tell", fix='kairos tell "what changed in the last commit?"')
         if len(text) > TEXT_MAX:
@@ -92,7 +92,7 @@ class OwnersDesk:
         draft = Draft(
             source="owner", kind="told", key=event, tier=Tier.OWNER, workspace=place.name, text={"message": run.goal}
         )
-        receipt = await self._stores.events.add_direct(draft, run, made, now)
+        receipt = await self._stores.events.add_direct(draft, run, decision=made, now=now)
         self._o.dispatcher.wake()
         return {"event": receipt.id, "run": run.id, "workspace": place.name}
 
@@ -181,12 +181,12 @@ class OwnersDesk:
 
     async def pause(self, reason: str) -> JsonObject:
         note = Note("daemon.paused", data={"reason": reason[:500]})
-        await self._stores.state.put("paused", reason or "by the owner", note, self._o.clock.now())
+        await self._stores.state.put("paused", reason or "by the owner", note=note, now=self._o.clock.now())
         self._o.pause(True)
         return {"state": "paused", "reason": reason}
 
     async def resume(self) -> JsonObject:
-        await self._stores.state.put("paused", None, Note("daemon.resumed"), self._o.clock.now())
+        await self._stores.state.put("paused", None, note=Note("daemon.resumed"), now=self._o.clock.now())
         self._o.pause(False)
         for initiative in self._o.initiatives.values():
             initiative.wake()
@@ -200,7 +200,7 @@ class OwnersDesk:
 
     async def answer(self, code: str, *, approve: bool, channel: str) -> JsonObject:
         verdict = ApprovalState.APPROVED if approve else ApprovalState.DENIED
-        approval = await self._stores.approvals.answer(code, verdict, channel, self._o.clock.now())
+        approval = await self._stores.approvals.answer(code, verdict, channel=channel, now=self._o.clock.now())
         self._o.dispatcher.wake()
         return views.approval_view(approval)
 
@@ -224,11 +224,11 @@ class OwnersDesk:
 
     async def trust(self, workspace: str) -> JsonObject:
         place = self._choose(workspace, None)
-        found = await read_instructions(self._o.files, place, "", ())
+        found = await read_instructions(self._o.files, place, pinned="", uncommitted=())
         now = self._o.clock.now()
         world = await self._stores.worlds.get(place.name) or World(place.name)
         note = Note("workspace.trusted", workspace=place.name, data={"files": dict(found.hashes)})
-        await self._stores.worlds.put(replace(world, trusted_hashes=pin(found.hashes)), note, now)
+        await self._stores.worlds.put(replace(world, trusted_hashes=pin(found.hashes)), note, now=now)
         return {"workspace": place.name, "files": list(found.hashes), "looked_for": list(NAMES)}
 
     async def set_workspace(self, name: str, path: str | None) -> JsonObject:

@@ -20,7 +20,7 @@ RESUME_WITHIN = timedelta(hours=1)  # design §2: interrupted longer ago than th
 class Dispatcher:
     """Owns the running workers."""
 
-    def __init__(self, tooling: Tooling, places: Mapping[str, Place], ended: Callable[[str], None]) -> None:
+    def __init__(self, tooling: Tooling, places: Mapping[str, Place], *, ended: Callable[[str], None]) -> None:
         self._t = tooling
         self._places = places
         self._ended = ended
@@ -59,9 +59,11 @@ class Dispatcher:
             if run.started and now - run.started > RESUME_WITHIN:
                 reason = f"It was interrupted a while ago (started {run.started:%Y-%m-%d %H:%M} UTC)."
                 park = self._t.ending.stuck(run, reason)
-                await self._t.stores.runs.park(run, ParkedOn.OWNER, park.approval, park.notices, now)
+                await self._t.stores.runs.park(
+                    run, ParkedOn.OWNER, approval=park.approval, notices=park.notices, now=now
+                )
             else:
-                await self._t.stores.runs.requeue(run.id, "Kairos was restarted", now)
+                await self._t.stores.runs.requeue(run.id, "Kairos was restarted", now=now)
         return list(interrupted)
 
     async def _start(self, queued: Run, group: asyncio.TaskGroup) -> None:
@@ -70,18 +72,18 @@ class Dispatcher:
             return  # its workspace is not configured now; it stays queued and `status` shows it
         started = await self._t.stores.runs.start(queued.id, self._t.clock.now())
         if started is not None:
-            contained = contain(self._work(started, place), f"run {started.id}", self._t.clock)
+            contained = contain(self._work(started, place), f"run {started.id}", clock=self._t.clock)
             self._workers[started.id] = group.create_task(contained)
 
     async def _work(self, run: Run, place: Place) -> None:
-        worker = Worker(self._t, place, run)
+        worker = Worker(self._t, place, run=run)
         try:
             await self._drive(worker)
         except asyncio.CancelledError:
             if run.id not in self._cancelled:
                 raise
             # The one place that shields: the state is written even though the task is being cancelled.
-            await asyncio.shield(self._t.ending.give_up(worker.run, RunState.CANCELLED, "stopped by the owner"))
+            await asyncio.shield(self._t.ending.give_up(worker.run, RunState.CANCELLED, reason="stopped by the owner"))
         except TransitionError:
             return  # ended by somebody else meanwhile: what they wrote stands
         finally:
@@ -96,7 +98,7 @@ class Dispatcher:
                 if not await self._denied(worker.run):
                     return await worker.drive()
                 reason = "the owner did not want it to go on"
-                return await self._t.ending.give_up(worker.run, RunState.CANCELLED, reason)
+                return await self._t.ending.give_up(worker.run, RunState.CANCELLED, reason=reason)
             except StoreError:
                 # A full disk: all that was done is in the ledger, so the run is taken up again where it stopped.
                 await self._t.clock.sleep(STORE_RETRY)
@@ -111,7 +113,7 @@ class Dispatcher:
     async def _cancel(self, run: Run) -> None:
         task = self._workers.get(run.id)
         if task is None:
-            await self._t.ending.give_up(replace(run), RunState.CANCELLED, "stopped by the owner")
+            await self._t.ending.give_up(replace(run), RunState.CANCELLED, reason="stopped by the owner")
             return
         self._cancelled.add(run.id)
         task.cancel()

@@ -50,9 +50,9 @@ class Ending:
         self._clock = deps.clock
         self._checkouts = deps.checkouts
 
-    async def conclude(self, run: Run, place: Place, finish: Finish) -> None:
+    async def conclude(self, run: Run, place: Place, *, finish: Finish) -> None:
         """Lands what the run changed and sets its state from checks alone. Raises `CheckoutError`."""
-        landed, checks = None, await self._check(run, place, finish)
+        landed, checks = None, await self._check(run, place, finish=finish)
         if run.base is not None and all(check["passed"] for check in checks):
             landed = await self._land(run, place)
         run = replace(run, result=finish.answer, checks=self._with_landing(checks, landed))
@@ -60,13 +60,13 @@ class Ending:
             patch = str(landed.patch) if landed.patch else None
             run = replace(run, branch=landed.branch, patch=patch, commit=landed.commit)
         how = f"{landed.how}\n{landed.note}".strip() if landed else ""
-        await self._end(run, _state_of(run.checks), how)
+        await self._end(run, _state_of(run.checks), how=how)
         if run.base:
             await self._checkouts.drop_base(run, place.workspace)
 
-    async def give_up(self, run: Run, state: RunState, reason: str) -> None:
+    async def give_up(self, run: Run, state: RunState, *, reason: str) -> None:
         """Ends a run that did not reach its goal; its checkout stays for `[retention]`."""
-        await self._end(replace(run, result=reason), state, "")
+        await self._end(replace(run, result=reason), state, how="")
 
     def stuck(self, run: Run, reason: str) -> Park:
         """Asks the owner whether to try again what could not be done."""
@@ -76,16 +76,16 @@ class Ending:
             run=run.id, call="", workspace=run.workspace, hash=run.id, question=f"{reason} Try again?",
             rule="the run cannot go on by itself", created=now, expires=now + self._d.expires,
         )  # fmt: skip
-        return Park(ParkedOn.OWNER, approval, self._d.address(question_notice(approval, run)))
+        return Park(ParkedOn.OWNER, approval, notices=self._d.address(question_notice(approval, run)))
 
-    async def _check(self, run: Run, place: Place, finish: Finish) -> tuple[JsonObject, ...]:
+    async def _check(self, run: Run, place: Place, *, finish: Finish) -> tuple[JsonObject, ...]:
         if not finish.checks:
             return ()
         if run.base is None:
-            return await evaluate(finish.checks, place.workspace.path, self._d.files, place.repository.git())
+            return await evaluate(finish.checks, place.workspace.path, files=self._d.files, git=place.repository.git())
         checkout = await self._checkouts.ensure(run, place.workspace)
         git = self._checkouts.git(run, place.workspace)
-        return await evaluate(finish.checks, checkout.path, self._d.files, git)
+        return await evaluate(finish.checks, checkout.path, files=self._d.files, git=git)
 
     async def _land(self, run: Run, place: Place) -> Landed:
         """The landing as an effect of its own: intent first; taking it twice gives one branch."""
@@ -97,7 +97,7 @@ class Ending:
         landed = await self._checkouts.land(run, place.workspace, slug=slug_of(run.goal))
         if call.state is CallState.INTENDED:
             told = landed.how or "nothing to land"
-            await self._stores.runs.move_call(replace(call, result=told), CallState.SUCCEEDED, self._clock.now())
+            await self._stores.runs.move_call(replace(call, result=told), CallState.SUCCEEDED, now=self._clock.now())
         return landed
 
     async def _landing_call(self, run: Run) -> Call:
@@ -112,7 +112,7 @@ class Ending:
             rule="the level lets a run land as a branch of its own",
         )  # fmt: skip
         await self._stores.runs.call(call, now)
-        return await self._stores.runs.move_call(call, CallState.INTENDED, now)
+        return await self._stores.runs.move_call(call, CallState.INTENDED, now=now)
 
     @staticmethod
     def _with_landing(checks: tuple[JsonObject, ...], landed: Landed | None) -> tuple[JsonObject, ...]:
@@ -121,10 +121,10 @@ class Ending:
         seen = landed.branch or str(landed.patch)
         return (*checks, {"kind": "landed", "passed": True, "seen": f"{seen} ({', '.join(landed.files[:10])})"})
 
-    async def _end(self, run: Run, state: RunState, how: str) -> None:
+    async def _end(self, run: Run, state: RunState, *, how: str) -> None:
         now = self._clock.now()
         ended = replace(run, state=state, ended=now)
-        await self._stores.runs.end(ended, self._d.address(_notice_of(ended, how)), now)
+        await self._stores.runs.end(ended, self._d.address(_notice_of(ended, how)), now=now)
         data: JsonObject = {
             "state": state.value, "answer": run.result, "price": run.price, "run": run.id, "branch": run.branch,
             "patch": run.patch, "how": how,

@@ -43,8 +43,8 @@ class Gate:
                 [
                     judge_level(Level(run.level), tool.permission),
                     judge_taint(run.taint, tool.permission),
-                    *(judge_path(self.policy, tool.permission, path) for path in paths),
-                    judge_rules(self.policy, tool.spec.name, paths),
+                    *(judge_path(self.policy, tool.permission, path=path) for path in paths),
+                    judge_rules(self.policy, tool.spec.name, paths=paths),
                 ]
             )
         except ToolError:

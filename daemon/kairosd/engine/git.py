@@ -98,7 +98,7 @@ def _object_folders(files: Files, first: Path) -> list[Path]:
 
 def _read(files: Files, root: Path, *, path: str) -> str:
     try:
-        return files.read(root, path, POINTER_MAX).decode(errors="surrogateescape").strip()
+        return files.read(root, path, limit=POINTER_MAX).decode(errors="surrogateescape").strip()
     except ToolError:
         return ""
 

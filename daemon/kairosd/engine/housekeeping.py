@@ -12,6 +12,7 @@ from kairosd.ports import Clock, Stores
 
 INTERVAL = 60  # seconds: how late an approval may expire
 SUMMARY_EVERY = timedelta(hours=1)  # design §6: skipped ticks are one line an hour
+ALIVE_EVERY = timedelta(minutes=10)  # how exactly the next start knows for how long it was away
 SWEEP_EVERY = timedelta(days=1)
 
 
@@ -36,7 +37,7 @@ class Housekeeping:
 
     async def run(self) -> None:
         """Works until cancelled."""
-        summed = swept = self._clock.now()
+        summed = swept = alive = self._clock.now()
         while True:
             await self._clock.sleep_until(self._clock.now() + timedelta(seconds=INTERVAL))
             now = self._clock.now()
@@ -45,6 +46,9 @@ class Housekeeping:
             if now - summed >= SUMMARY_EVERY:
                 summed = now
                 await self._sum_up(now)
+            if now - alive >= ALIVE_EVERY:
+                alive = now
+                await self._stores.state.put("last_seen", now.isoformat(), note=None, now=now)
             if now - swept >= SWEEP_EVERY:
                 swept = now
                 await self._sweep()

@@ -14,7 +14,7 @@ from kairosd.ports import Clock, Stores
 class Inbox:
     """Implements `Intake`: triggers and servers hand events in here."""
 
-    def __init__(self, stores: Stores, clock: Clock, initiatives: Mapping[str | None, Initiative]) -> None:
+    def __init__(self, stores: Stores, clock: Clock, *, initiatives: Mapping[str | None, Initiative]) -> None:
         self._events = stores.events
         self._clock = clock
         self._initiatives = initiatives

@@ -66,7 +66,7 @@ class Initiative:
     """Decides for one workspace, or (with None) for events that belong to none."""
 
     def __init__(
-        self, around: Surroundings, settings: Settings, workspace: Workspace | None, repository: Repository | None
+        self, around: Surroundings, settings: Settings, *, workspace: Workspace | None, repository: Repository | None
     ) -> None:
         self._around = around
         self._stores = around.stores
@@ -137,7 +137,7 @@ class Initiative:
             pinned = pin(sight.instructions.hashes)
         note = Note("workspace.looked", workspace=self._workspace.name, data={"fingerprint": sight.fingerprint})
         seen = replace(world, fingerprint=sight.fingerprint, trusted_hashes=pinned)
-        await self._stores.worlds.put(seen, note, self._clock.now())
+        await self._stores.worlds.put(seen, note, now=self._clock.now())
 
     async def _look(self) -> datetime | None:
         """Passes the gates; at their end one decision. Returns when to look again, None = when something rings."""
@@ -154,11 +154,11 @@ class Initiative:
         if sight is None:
             return now + timedelta(seconds=60)  # a lost mount comes back by itself
         same_tier = [event for event in events if event.tier is events[0].tier]
-        batch = await self._without_stale_hints(same_tier, world, sight)
+        batch = await self._without_stale_hints(same_tier, world, sight=sight)
         if not batch:
             return now
         self._last_call = now
-        return await self._decide(batch, world, sight)
+        return await self._decide(batch, world, sight=sight)
 
     async def _busy(self) -> bool:
         if self.name is None:
@@ -170,37 +170,37 @@ class Initiative:
         """Takes out what is only recorded: nobody needs to decide about a boot or a forge's ping."""
         plain = [event for event in events if (event.source, event.kind) in RECORD_ONLY]
         if plain:
-            await self._stores.events.coalesce([event.id for event in plain], "recorded only", self._clock.now())
+            await self._stores.events.coalesce([event.id for event in plain], "recorded only", now=self._clock.now())
         return [event for event in events if event not in plain]
 
-    async def _without_stale_hints(self, events: list[Event], world: World, sight: Sight) -> list[Event]:
+    async def _without_stale_hints(self, events: list[Event], world: World, *, sight: Sight) -> list[Event]:
         if sight.fingerprint != world.fingerprint:
             return events
         stale = [event for event in events if event.source in HINTS and event.kind != "wake"]
         if stale:
             reason = "the world is the one already looked at"
-            await self._stores.events.coalesce([event.id for event in stale], reason, self._clock.now())
+            await self._stores.events.coalesce([event.id for event in stale], reason, now=self._clock.now())
         return [event for event in events if event not in stale]
 
-    async def _decide(self, batch: list[Event], world: World, sight: Sight) -> datetime | None:
+    async def _decide(self, batch: list[Event], world: World, *, sight: Sight) -> datetime | None:
         now = self._clock.now()
         asked = Decision(
             id=mint("d", now), workspace=self.name, tier=batch[0].tier, verdict=Verdict.ASKED, reason="", goal="",
             confidence=0, price=None, next_wake=None, events=tuple(event.id for event in batch), run=None, notice=None,
             fingerprint=sight.fingerprint, source=batch[0].source, shadow=self._settings.mode == "shadow", asked_at=now,
         )  # fmt: skip
-        claim = await self._stores.events.claim(asked, asked.events, now)
+        claim = await self._stores.events.claim(asked, asked.events, now=now)
         if claim is None:
             return now
         try:
-            answer, reply = await self._ask(claim.decision, claim.events, sight)
+            answer, reply = await self._ask(claim.decision, claim.events, sight=sight)
         except ModelError as error:
             return await self._postpone(claim.decision, error)
         self._failures = 0
-        await self._conclude(claim, answer, reply, world)
+        await self._conclude(claim, answer, reply=reply, world=world)
         return None
 
-    async def _ask(self, decision: Decision, events: Sequence[Event], sight: Sight) -> tuple[Answer, Reply]:
+    async def _ask(self, decision: Decision, events: Sequence[Event], *, sight: Sight) -> tuple[Answer, Reply]:
         allowed = allowed_answers(decision.tier, has_workspace=decision.workspace is not None)
         form = Form("decide", "Say whether to act.", answer_schema(allowed))
         prompt = Prompt(
@@ -214,7 +214,7 @@ class Initiative:
         for _ in range(2):
             try:
                 reply = await self._around.asking.ask(model, prompt, cause=decision.id, role="decide")
-                return _read(reply, form.name, allowed), reply
+                return _read(reply, form.name, allowed=allowed), reply
             except (ModelProtocolError, ValueError) as error:
                 problem = str(error)
         wait = Verdict.WAIT if Verdict.WAIT in allowed else Verdict.IGNORE
@@ -240,12 +240,12 @@ class Initiative:
         if isinstance(error, ModelUnavailableError) and error.retry_after:
             delay = min(LAST_RETRY, error.retry_after)
         retry_at = self._clock.now() + timedelta(seconds=delay)
-        await self._stores.events.release(decision.id, str(error), retry_at, blame=False)
+        await self._stores.events.release(decision.id, str(error), retry_at=retry_at, blame=False)
         return retry_at
 
-    async def _conclude(self, claim: Claim, answer: Answer, reply: Reply, world: World) -> None:
+    async def _conclude(self, claim: Claim, answer: Answer, *, reply: Reply, world: World) -> None:
         now, asked = self._clock.now(), claim.decision
-        wake = self._wake_at(answer, world, claim, now)
+        wake = self._wake_at(answer, world, claim=claim, now=now)
         made = replace(
             asked, verdict=answer.verdict, reason=answer.reason, goal=answer.goal, confidence=answer.confidence,
             price=reply.price, next_wake=wake, concluded_at=now,
@@ -256,14 +256,15 @@ class Initiative:
             run = self._run_for(made, now)
             notices = tuple(self._notice_for(made))
         made = replace(made, run=run.id if run else None, notice=notices[0].id if notices else None)
-        seen = replace(world, fingerprint=made.fingerprint, next_wake=wake.isoformat() if wake else None)
-        await self._stores.decisions.conclude(
-            made, seen if self._workspace else None, run=run, notices=notices, now=now
-        )
-        self.next_wake = wake
+        seen: World | None = None
+        if self._workspace is not None and made.tier >= Tier.LOCAL:
+            # A stranger's event settles nothing about the world: it takes no wake away and hides no change.
+            seen = replace(world, fingerprint=made.fingerprint, next_wake=wake.isoformat() if wake else None)
+            self.next_wake = wake
+        await self._stores.decisions.conclude(made, seen, run=run, notices=notices, now=now)
         self._around.concluded()
 
-    def _wake_at(self, answer: Answer, world: World, claim: Claim, now: datetime) -> datetime | None:
+    def _wake_at(self, answer: Answer, world: World, *, claim: Claim, now: datetime) -> datetime | None:
         """A wake is spent once for one state of the world: waiting must not become a habit that costs."""
         woken = any(event.kind == "wake" for event in claim.events)
         if not answer.wake_seconds or (woken and world.fingerprint == claim.decision.fingerprint):
@@ -301,7 +302,9 @@ class Initiative:
         if survey.missing:
             return None
         uncommitted = {path for _, path in survey.changed}
-        instructions = await read_instructions(self._around.files, self._workspace, world.trusted_hashes, uncommitted)
+        instructions = await read_instructions(
+            self._around.files, self._workspace, pinned=world.trusted_hashes, uncommitted=uncommitted
+        )
         marks = [self._settings.digest, *(f"{name}={value}" for name, value in sorted(instructions.hashes.items()))]
         return Sight(survey.fingerprint(marks), survey, instructions)
 
@@ -316,7 +319,7 @@ def _system(instructions: str) -> str:
     return f"{base}\n\nThe owner's standing instructions:\n{instructions}" if instructions else base
 
 
-def _read(reply: Reply, form: str, allowed: tuple[Verdict, ...]) -> Answer:
+def _read(reply: Reply, form: str, *, allowed: tuple[Verdict, ...]) -> Answer:
     for use in reply.uses:
         if isinstance(use, ToolUse) and use.name == form:
             return parse_answer(use.arguments, allowed)

@@ -27,7 +27,7 @@ class Instructions:
 
 
 async def read_instructions(
-    files: Files, workspace: Workspace, pinned: str, uncommitted: Collection[str]
+    files: Files, workspace: Workspace, *, pinned: str, uncommitted: Collection[str]
 ) -> Instructions:
     """Reads the instruction files and keeps those whose content the owner has seen.
 
@@ -58,7 +58,7 @@ def _read_all(files: Files, root: Path) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for name in NAMES:
         try:
-            found[name] = files.read(root, name, LIMIT)
+            found[name] = files.read(root, name, limit=LIMIT)
         except ToolError:
             continue  # most workspaces have neither
     return found

@@ -31,7 +31,7 @@ class Park(Exception):
     With an `approval` it is a new question, else one that is open already.
     """
 
-    def __init__(self, on: ParkedOn, approval: Approval | None, notices: Sequence[Notice] = ()) -> None:
+    def __init__(self, on: ParkedOn, approval: Approval | None, *, notices: Sequence[Notice] = ()) -> None:
         self.on = on
         self.approval = approval
         self.notices = tuple(notices)
@@ -65,7 +65,7 @@ class Ledger:
         self._address = address
         self._expires = expires
 
-    async def request(self, run: Run, turn: int, position: int, use: ToolUse, tool: Tool) -> Call:
+    async def request(self, run: Run, turn: int, *, position: int, use: ToolUse, tool: Tool) -> Call:
         """The row of a call, made when it is new."""
         for call in await self._runs.calls(run.id):
             if (call.turn, call.position) == (turn, position):
@@ -79,12 +79,12 @@ class Ledger:
         await self._runs.call(call, now)
         return call
 
-    async def settle(self, run: Run, call: Call, tool: Tool, context: ToolContext) -> Settled:
+    async def settle(self, run: Run, call: Call, *, tool: Tool, context: ToolContext) -> Settled:
         """Brings the call to its end, from whatever state a crash or a question left it in. Raises `Park`."""
         if call.state is CallState.INTENDED:
             call = await self._move(call, CallState.UNKNOWN)
         if call.state is CallState.UNKNOWN:
-            call = await self._probe(call, tool, context)
+            call = await self._probe(call, tool, context=context)
             if call.state is CallState.UNKNOWN:
                 return Settled(ToolAnswer(_unknown(call)), error=True)
         if call.state in ENDED_CALLS and tool.effect:
@@ -92,36 +92,38 @@ class Ledger:
         if call.state in (CallState.DENIED, CallState.FAILED):
             return Settled(ToolAnswer(call.result), error=True)
         try:
-            return await self._go(run, call, tool, context)
+            return await self._go(run, call, tool=tool, context=context)
         except ToolError as error:
-            return await self._refuse(call, CallState.FAILED, str(error))
+            return await self._refuse(call, CallState.FAILED, reason=str(error))
 
-    async def _go(self, run: Run, call: Call, tool: Tool, context: ToolContext) -> Settled:
+    async def _go(self, run: Run, call: Call, *, tool: Tool, context: ToolContext) -> Settled:
         """Judged first: a plan reads what it would replace, and a denied call reads nothing."""
         follow = partial(context.files.resolve, context.root)
         opinion = await asyncio.to_thread(self.gate.judge, tool, call.arguments, run=run, follow=follow)
         if call.state is CallState.REQUESTED and opinion.ruling is Ruling.DENY:
-            return await self._refuse(replace(call, rule=opinion.rule), CallState.DENIED, f"denied: {opinion.rule}")
+            return await self._refuse(
+                replace(call, rule=opinion.rule), CallState.DENIED, reason=f"denied: {opinion.rule}"
+            )
         if tool.effect:
             call = replace(call, plan=await tool.plan(call.arguments, context))
         if call.state is CallState.REQUESTED and opinion.ruling is Ruling.ASK:
-            raise self._question(run, call, opinion)
+            raise self._question(run, call, opinion=opinion)
         if call.state is CallState.PARKED and (refusal := await self._after_question(run, call)):
             return refusal
-        return await self._do(call, tool, context)
+        return await self._do(call, tool, context=context)
 
-    async def _do(self, call: Call, tool: Tool, context: ToolContext) -> Settled:
+    async def _do(self, call: Call, tool: Tool, *, context: ToolContext) -> Settled:
         if tool.effect:
             call = await self._move(call, CallState.INTENDED)
         try:
             answer = await tool.run(call.arguments, replace(context, call=call.id))
         except (ToolError, SandboxError, ExecutorError) as error:
-            return await self._refuse(call, CallState.FAILED, str(error))
+            return await self._refuse(call, CallState.FAILED, reason=str(error))
         if call.state is not CallState.SUCCEEDED:
             await self._move(replace(call, result=answer.text[:RESULT_MAX]), CallState.SUCCEEDED)
         return Settled(answer, error=False)
 
-    async def _probe(self, call: Call, tool: Tool, context: ToolContext) -> Call:
+    async def _probe(self, call: Call, tool: Tool, *, context: ToolContext) -> Call:
         happened = await tool.probe(call, context)
         if happened is None:
             return call
@@ -134,43 +136,45 @@ class Ledger:
         """What the owner said. None = go ahead, with exactly what was approved."""
         approval = await self._approvals.of_call(call.id)
         if approval is None or approval.state is ApprovalState.STALE:
-            raise self._question(run, call, self._ask_again(call))
+            raise self._question(run, call, opinion=self._ask_again(call))
         match approval.state:
             case ApprovalState.OPEN:
                 raise Park(ParkedOn.APPROVAL, None)
             case ApprovalState.APPROVED if approval.hash == bound_hash(call):
-                await self._approvals.move(approval.id, ApprovalState.USED, self._clock.now())
+                await self._approvals.move(approval.id, ApprovalState.USED, now=self._clock.now())
             case ApprovalState.APPROVED:
-                await self._approvals.move(approval.id, ApprovalState.STALE, self._clock.now())
-                raise self._question(run, call, self._ask_again(call))
+                await self._approvals.move(approval.id, ApprovalState.STALE, now=self._clock.now())
+                raise self._question(run, call, opinion=self._ask_again(call))
             case ApprovalState.USED if approval.hash != bound_hash(call):
-                raise self._question(run, call, self._ask_again(call))
+                raise self._question(run, call, opinion=self._ask_again(call))
             case ApprovalState.USED:
                 pass  # the crash came between the yes and the intent: the yes stands for this exact call
             case _:
-                return await self._refuse(call, CallState.DENIED, f"the owner did not allow this ({approval.state})")
+                return await self._refuse(
+                    call, CallState.DENIED, reason=f"the owner did not allow this ({approval.state})"
+                )
         return None
 
     @staticmethod
     def _ask_again(call: Call) -> Opinion:
         return Opinion(Ruling.ASK, f"{call.rule or 'a question'}; what it touches has changed since it was asked")
 
-    def _question(self, run: Run, call: Call, opinion: Opinion) -> Park:
+    def _question(self, run: Run, call: Call, *, opinion: Opinion) -> Park:
         now = self._clock.now()
         approval = Approval(
             id=mint("a", now), code="".join(secrets.choice(CODE_LETTERS) for _ in range(5)), state=ApprovalState.OPEN,
             run=run.id, call=call.id, workspace=run.workspace, hash=bound_hash(call), question=describe(call),
             rule=opinion.rule, created=now, expires=now + self._expires,
         )  # fmt: skip
-        return Park(ParkedOn.APPROVAL, approval, self._address(question_notice(approval, run)))
+        return Park(ParkedOn.APPROVAL, approval, notices=self._address(question_notice(approval, run)))
 
-    async def _refuse(self, call: Call, state: CallState, reason: str) -> Settled:
+    async def _refuse(self, call: Call, state: CallState, *, reason: str) -> Settled:
         if call.state not in ENDED_CALLS:
             await self._move(replace(call, result=reason), state)
         return Settled(ToolAnswer(reason), error=True)
 
     async def _move(self, call: Call, state: CallState) -> Call:
-        return await self._runs.move_call(call, state, self._clock.now())
+        return await self._runs.move_call(call, state, now=self._clock.now())
 
 
 def bound_hash(call: Call) -> str:

@@ -114,7 +114,7 @@ class Outbox:
             for channel in self._channels.values():
                 channel.health.name = f"notifier {channel.name}"
                 worker = _Worker(self, channel)
-                group.create_task(keep_running(worker.serve, channel.health, self._clock))
+                group.create_task(keep_running(worker.serve, channel.health, clock=self._clock))
 
     async def close(self) -> None:
         """Lets go of every notifier that was opened."""

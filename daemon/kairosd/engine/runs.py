@@ -61,7 +61,7 @@ class Tooling:
 class Worker:
     """Carries one run from `running` to an end or to a question."""
 
-    def __init__(self, tooling: Tooling, place: Place, run: Run) -> None:
+    def __init__(self, tooling: Tooling, place: Place, *, run: Run) -> None:
         self._t = tooling
         self._place = place
         self.run = run
@@ -78,14 +78,14 @@ class Worker:
                     await self._answer(talk, talk.open_uses[0])
                 elif self.run.turns >= MAX_TURNS:
                     reason = f"{MAX_TURNS} turns were not enough"
-                    return await self._t.ending.give_up(self.run, RunState.OVER_BUDGET, reason)
+                    return await self._t.ending.give_up(self.run, RunState.OVER_BUDGET, reason=reason)
                 else:
                     await self._turn(talk)
-            await self._t.ending.conclude(self.run, self._place, talk.finish)
+            await self._t.ending.conclude(self.run, self._place, finish=talk.finish)
         except Park as park:
             await self._park(park)
         except GaveUpError as reason:
-            await self._t.ending.give_up(self.run, RunState.FAILED, str(reason))
+            await self._t.ending.give_up(self.run, RunState.FAILED, reason=str(reason))
         except CheckoutError as error:
             await self._park(self._t.ending.stuck(self.run, str(error)))
 
@@ -111,14 +111,14 @@ class Worker:
             return await talk.add_result(use.id, told, error=True)
         if warning := self._repeats(use):
             return await talk.add_result(use.id, warning, error=True)
-        self._publish("call", f"{use.name}", {"tool": use.name, "arguments": dict(use.arguments)})
+        self._publish("call", f"{use.name}", data={"tool": use.name, "arguments": dict(use.arguments)})
         context = await self._context(tool)
-        call = await self._t.ledger.request(self.run, talk.turn, item.position, use, tool)
-        settled = await self._t.ledger.settle(self.run, call, tool, replace(context, call=call.id))
+        call = await self._t.ledger.request(self.run, talk.turn, position=item.position, use=use, tool=tool)
+        settled = await self._t.ledger.settle(self.run, call, tool=tool, context=replace(context, call=call.id))
         if settled.answer.taint is not None and settled.answer.taint < self.run.taint:
             self.run = replace(self.run, taint=settled.answer.taint)
             await self._t.stores.runs.update(self.run)
-        self._publish("result", settled.answer.text[:2000], {"tool": use.name, "error": settled.error})
+        self._publish("result", settled.answer.text[:2000], data={"tool": use.name, "error": settled.error})
         if settled.answer.sleep_seconds:
             await self._t.clock.sleep(settled.answer.sleep_seconds)
         await talk.add_result(use.id, settled.answer.text, error=settled.error)
@@ -155,7 +155,7 @@ class Worker:
         workspace = self._place.workspace
         world = await self._t.stores.worlds.get(workspace.name)
         pinned = world.trusted_hashes if world else ""
-        standing = await read_instructions(self._t.files, workspace, pinned, ())
+        standing = await read_instructions(self._t.files, workspace, pinned=pinned, uncommitted=())
         base = text_of("act")
         return f"{base}\n\nThe owner's standing instructions:\n{standing.text}" if standing.text else base
 
@@ -171,7 +171,11 @@ class Worker:
         while True:
             try:
                 return await self._t.asking.ask(
-                    model, prompt, cause=self.run.id, role="act", on_text=lambda words: self._publish("text", words, {})
+                    model,
+                    prompt,
+                    cause=self.run.id,
+                    role="act",
+                    on_text=lambda words: self._publish("text", words, data={}),
                 )
             except ModelProtocolError as error:
                 protocol_errors += 1
@@ -182,7 +186,7 @@ class Worker:
                 failures += 1
                 if self._t.clock.now() + timedelta(seconds=delay) > give_up_at:
                     raise GaveUpError(f"the model was away for too long: {error}") from error
-                self._publish("waiting", str(error), {"seconds": int(delay)})
+                self._publish("waiting", str(error), data={"seconds": int(delay)})
                 await self._t.clock.sleep(delay)
 
     def _repeats(self, use: ToolUse) -> str | None:
@@ -197,12 +201,14 @@ class Worker:
     async def _park(self, park: Park) -> None:
         if self.run.base:
             await self._t.checkouts.keep_base(self.run, self._place.workspace)
-        await self._t.stores.runs.park(self.run, park.on, park.approval, park.notices, self._t.clock.now())
+        await self._t.stores.runs.park(
+            self.run, park.on, approval=park.approval, notices=park.notices, now=self._t.clock.now()
+        )
         code = park.approval.code if park.approval else None
         question = park.approval.question if park.approval else ""
-        self._publish("parked", question, {"state": "parked", "code": code, "answer": question})
+        self._publish("parked", question, data={"state": "parked", "code": code, "answer": question})
 
-    def _publish(self, kind: str, text: str, data: Mapping[str, object]) -> None:
+    def _publish(self, kind: str, text: str, *, data: Mapping[str, object]) -> None:
         self._t.feed.publish(self.run.id, Update(kind, text, data))  # type: ignore[arg-type]
 
     # What tools may ask of the daemon (ToolServices).

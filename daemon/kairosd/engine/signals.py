@@ -59,6 +59,12 @@ class Feed:
             elif queue.qsize() == QUEUE_MAX:
                 queue.put_nowait(None)
 
+    def close(self) -> None:
+        """Ends every follower: the daemon stops, and nothing more will be published."""
+        for queues in self._followers.values():
+            for queue in queues:
+                queue.put_nowait(None)
+
     @contextmanager
     def subscribe(self, run: str) -> Iterator[AsyncIterator[Update]]:
         """Updates published from now on; ends when the follower was dropped."""

@@ -24,7 +24,7 @@ class Health:
     failed_at: datetime | None = None
 
 
-async def keep_running(part: Callable[[], Awaitable[None]], health: Health, clock: Clock) -> None:
+async def keep_running(part: Callable[[], Awaitable[None]], health: Health, *, clock: Clock) -> None:
     """Runs `part` until it returns by itself or is cancelled; after an exception it is started again, ever slower."""
     while True:
         try:
@@ -39,7 +39,7 @@ async def keep_running(part: Callable[[], Awaitable[None]], health: Health, cloc
         await clock.sleep(min(LAST_DELAY, FIRST_DELAY * 2 ** min(health.failures - 1, 10)))
 
 
-async def contain(work: Coroutine[None, None, None], name: str, clock: Clock) -> None:
+async def contain(work: Coroutine[None, None, None], name: str, *, clock: Clock) -> None:
     """Runs `work` once; an exception is logged with its name and goes no further."""
     began = clock.monotonic()
     try:

@@ -121,7 +121,7 @@ def _add_following(app: FastAPI, desk: Desk, *, heartbeat_seconds: float) -> Non
 def _add_orders(app: FastAPI, desk: Desk) -> None:
     @app.post("/tell", status_code=202)
     async def tell(order: _Tell) -> Any:
-        return await desk.tell(order.text, order.workspace, order.folder)
+        return await desk.tell(order.text, order.workspace, folder=order.folder)
 
     @app.post("/events/{event}/retry")
     async def retry(event: str) -> Any:

@@ -25,7 +25,7 @@ class Desk(Protocol):
     async def status(self) -> JsonObject:
         """The object of design §12."""
 
-    async def tell(self, text: str, workspace: str | None, folder: str | None) -> JsonObject:
+    async def tell(self, text: str, workspace: str | None, *, folder: str | None) -> JsonObject:
         """`{event, run, workspace}`: starts a run at once.
 
         The workspace is the named one, else the one that holds `folder`, else the only one.

@@ -90,10 +90,10 @@ class Files(Protocol):
     All methods block: call them in a thread. They raise `ToolError` with the nearest names for a missing path.
     """
 
-    def read(self, root: Path, path: str, limit: int) -> bytes:
+    def read(self, root: Path, path: str, *, limit: int) -> bytes:
         """At most `limit` bytes of a regular file."""
 
-    def replace(self, root: Path, path: str, content: bytes) -> None:
+    def replace(self, root: Path, path: str, *, content: bytes) -> None:
         """Writes a whole file atomically (mode kept, folders made), on disk before it returns."""
 
     def resolve(self, root: Path, path: str) -> str:

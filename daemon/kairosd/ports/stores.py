@@ -42,7 +42,7 @@ class Events(Protocol):
     async def add(self, draft: Draft, now: datetime) -> Receipt:
         """Stores a pending event and its journal line, unless its key or body is known. Durable when it returns."""
 
-    async def add_direct(self, draft: Draft, run: Run, decision: Decision, now: datetime) -> Receipt:
+    async def add_direct(self, draft: Draft, run: Run, *, decision: Decision, now: datetime) -> Receipt:
         """Stores an event that needs no decision by a model, settled, with its decision and queued run, at once."""
 
     async def workspaces_pending(self, now: datetime) -> tuple[str | None, ...]:
@@ -54,13 +54,13 @@ class Events(Protocol):
     async def pending(self, workspace: str | None, now: datetime) -> tuple[Event, ...]:
         """The due pending events of one workspace, oldest first."""
 
-    async def claim(self, decision: Decision, events: Sequence[str], now: datetime) -> Claim | None:
+    async def claim(self, decision: Decision, events: Sequence[str], *, now: datetime) -> Claim | None:
         """pending → claimed for those still pending, with the asked decision. None when none was left."""
 
-    async def coalesce(self, events: Sequence[str], reason: str, now: datetime) -> None:
+    async def coalesce(self, events: Sequence[str], reason: str, *, now: datetime) -> None:
         """pending → coalesced: the world they report is the one already looked at."""
 
-    async def release(self, decision: str, error: str, retry_at: datetime, *, blame: bool) -> None:
+    async def release(self, decision: str, error: str, *, retry_at: datetime, blame: bool) -> None:
         """claimed → pending and the decision → unusable. With `blame` tries + 1, and dead after the fifth."""
 
     async def recover(self, now: datetime) -> int:
@@ -97,7 +97,7 @@ class Worlds(Protocol):
     async def get(self, workspace: str) -> World | None:
         """None for a workspace never looked at."""
 
-    async def put(self, world: World, note: Note | None, now: datetime) -> None:
+    async def put(self, world: World, note: Note | None, *, now: datetime) -> None:
         """Replaces the row."""
 
 
@@ -114,17 +114,17 @@ class Runs(Protocol):
         """Stores counters, taint, branch, base and the like of a run; not its state."""
 
     async def park(
-        self, run: Run, on: ParkedOn, approval: Approval | None, notices: Sequence[Notice], now: datetime
+        self, run: Run, on: ParkedOn, *, approval: Approval | None, notices: Sequence[Notice], now: datetime
     ) -> None:
         """running / interrupted → parked, with the open approval and its call → parked.
 
         An approval with an empty `call` asks about the run itself.
         """
 
-    async def requeue(self, run: str, reason: str, now: datetime) -> None:
+    async def requeue(self, run: str, reason: str, *, now: datetime) -> None:
         """parked / interrupted → queued. Raises `TransitionError`."""
 
-    async def end(self, run: Run, notices: Sequence[Notice], now: datetime) -> None:
+    async def end(self, run: Run, notices: Sequence[Notice], *, now: datetime) -> None:
         """→ the ended state in `run`, its open approvals → withdrawn, with its notices. Raises `TransitionError`."""
 
     async def interrupt_running(self, now: datetime) -> tuple[Run, ...]:
@@ -133,7 +133,7 @@ class Runs(Protocol):
     async def call(self, call: Call, now: datetime) -> None:
         """Inserts a requested call."""
 
-    async def move_call(self, call: Call, state: CallState, now: datetime) -> Call:
+    async def move_call(self, call: Call, state: CallState, *, now: datetime) -> Call:
         """Moves a call along `CALL_MOVES`, storing its plan, rule and result. Raises `TransitionError`."""
 
     async def calls(self, run: str) -> tuple[Call, ...]:
@@ -155,13 +155,13 @@ class Runs(Protocol):
 class Approvals(Protocol):
     """Questions to the owner."""
 
-    async def answer(self, code: str, verdict: ApprovalState, channel: str, now: datetime) -> Approval:
+    async def answer(self, code: str, verdict: ApprovalState, *, channel: str, now: datetime) -> Approval:
         """open → approved / denied by code or id, and the run → queued. The first answer wins.
 
         Raises `NotFoundError`, `TransitionError` (answered, expired or withdrawn before).
         """
 
-    async def move(self, approval: str, state: ApprovalState, now: datetime) -> Approval:
+    async def move(self, approval: str, state: ApprovalState, *, now: datetime) -> Approval:
         """approved → used / stale. Raises `TransitionError`."""
 
     async def expire(self, now: datetime) -> tuple[Approval, ...]:
@@ -208,10 +208,10 @@ class Notices(Protocol):
 class ModelCalls(Protocol):
     """What every model call used and cost. Prices in micro-dollars, None = unknown."""
 
-    async def reserve(self, cause: str, role: str, model: str, now: datetime) -> int:
+    async def reserve(self, cause: str, role: str, *, model: str, now: datetime) -> int:
         """Records that a call is about to be made; returns its number."""
 
-    async def settle(self, number: int, usage: Usage, price: int | None, outcome: str, now: datetime) -> None:
+    async def settle(self, number: int, usage: Usage, *, price: int | None, outcome: str, now: datetime) -> None:
         """Records what became of it: `ok` or the error's class."""
 
     async def recover(self, now: datetime) -> int:
@@ -227,7 +227,7 @@ class State(Protocol):
     async def get(self, key: str) -> Json:
         """None where nothing was set."""
 
-    async def put(self, key: str, value: Json, note: Note | None, now: datetime) -> None:
+    async def put(self, key: str, value: Json, *, note: Note | None, now: datetime) -> None:
         """Replaces the value, with its journal line."""
 
     async def note(self, note: Note, now: datetime) -> None:

@@ -27,7 +27,7 @@ class ApprovalStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def answer(self, code: str, verdict: ApprovalState, channel: str, now: datetime) -> Approval:
+    async def answer(self, code: str, verdict: ApprovalState, *, channel: str, now: datetime) -> Approval:
         if verdict not in _ANSWERS:
             raise TransitionError(f"{verdict} is not an answer")
 
@@ -36,19 +36,19 @@ class ApprovalStore:
             if stored.state is ApprovalState.OPEN and stored.expires <= now:
                 raise TransitionError(f"approval {stored.code} has expired")
             answered = replace(stored, state=verdict, answered_at=now, channel=channel)
-            move_approval(unit, stored, answered, now)
-            _wake_run(unit, stored, f"the owner answered: {verdict}", now)
+            move_approval(unit, stored, moved=answered, now=now)
+            _wake_run(unit, stored, reason=f"the owner answered: {verdict}", now=now)
             return answered
 
         return await self._database.write(work)
 
-    async def move(self, approval: str, state: ApprovalState, now: datetime) -> Approval:
+    async def move(self, approval: str, state: ApprovalState, *, now: datetime) -> Approval:
         if state not in _USES:
             raise TransitionError(f"an approval becomes {state} in another way")
 
         def work(unit: Unit) -> Approval:
             stored = APPROVALS.get(unit.connection, approval)
-            return move_approval(unit, stored, replace(stored, state=state), now)
+            return move_approval(unit, stored, moved=replace(stored, state=state), now=now)
 
         return await self._database.write(work)
 
@@ -61,8 +61,8 @@ class ApprovalStore:
         def work(unit: Unit) -> tuple[Approval, ...]:
             expired = []
             for stored in APPROVALS.all(unit.connection, *overdue):
-                expired.append(move_approval(unit, stored, replace(stored, state=ApprovalState.EXPIRED), now))
-                _wake_run(unit, stored, "its question expired without an answer", now)
+                expired.append(move_approval(unit, stored, moved=replace(stored, state=ApprovalState.EXPIRED), now=now))
+                _wake_run(unit, stored, reason="its question expired without an answer", now=now)
             return tuple(expired)
 
         return await self._database.write(work)
@@ -93,6 +93,6 @@ def _by_code_or_id(connection: Connection, text: str) -> Approval:
     return still_open[0] if still_open else found[-1]
 
 
-def _wake_run(unit: Unit, approval: Approval, reason: str, now: datetime) -> None:
+def _wake_run(unit: Unit, approval: Approval, *, reason: str, now: datetime) -> None:
     for run in RUNS.all(unit.connection, runs.c.id == approval.run, runs.c.state == RunState.PARKED):
-        requeue_run(unit, run, reason, now)
+        requeue_run(unit, run, reason=reason, now=now)

@@ -53,7 +53,7 @@ class OpenStores:
         self.engine.dispose()
 
 
-def open_stores(path: Path, journal_folder: Path, transcripts_folder: Path, clock: Clock) -> OpenStores:
+def open_stores(path: Path, journal_folder: Path, *, transcripts_folder: Path, clock: Clock) -> OpenStores:
     """Opens the database at `path`, migrating it when it is behind; the folders are made when they are missing.
 
     Blocks for a moment; call `start` next. Raises `SchemaTooNewError`, `StoreError`.
@@ -66,9 +66,9 @@ def open_stores(path: Path, journal_folder: Path, transcripts_folder: Path, cloc
     migrate(path)
     engine = open_engine(path)
     with engine.connect() as connection:
-        begin = reconcile(journal_folder, connection, clock.now())
+        begin = reconcile(journal_folder, connection, now=clock.now())
     journal = JournalWriter(journal_folder, begin.mark)
-    database = Database(engine, begin.last, journal.wake)
+    database = Database(engine, begin.last, on_lines=journal.wake)
     stores = Stores(
         events=EventStore(database, clock),
         decisions=DecisionStore(database),

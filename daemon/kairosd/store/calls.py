@@ -29,7 +29,7 @@ def insert_call(unit: Unit, call: Call) -> None:
     unit.execute(_INSERT, CALLS.row(call))
 
 
-def move_call(unit: Unit, call: Call, state: CallState, now: datetime) -> Call:
+def move_call(unit: Unit, call: Call, *, state: CallState, now: datetime) -> Call:
     """Moves `call` on from the state it has on disk; a call not yet on disk is inserted as it ends up.
 
     So a read-only call may go from request to outcome in one commit.
@@ -50,13 +50,13 @@ def move_call(unit: Unit, call: Call, state: CallState, now: datetime) -> Call:
     return moved
 
 
-def park_call(unit: Unit, approval: Approval, now: datetime) -> None:
+def park_call(unit: Unit, approval: Approval, *, now: datetime) -> None:
     """requested → parked; a call asked about once more stays parked. Raises `TransitionError`."""
     stored = _stored(unit, approval.call)
     if stored is None:
         raise NotFoundError(f"there is no call {approval.call} to ask about")
     if stored.state is not CallState.PARKED:
-        move_call(unit, replace(stored, rule=approval.rule), CallState.PARKED, now)
+        move_call(unit, replace(stored, rule=approval.rule), state=CallState.PARKED, now=now)
 
 
 def _stored(unit: Unit, call: str) -> Call | None:

@@ -113,7 +113,7 @@ class Database:
     that added lines to the outbox.
     """
 
-    def __init__(self, engine: Engine, last_line: int, on_lines: Callable[[], None]) -> None:
+    def __init__(self, engine: Engine, last_line: int, *, on_lines: Callable[[], None]) -> None:
         self._engine = engine
         self._lines = Lines(last_line)
         self._on_lines = on_lines
@@ -227,10 +227,10 @@ class Database:
             driver = cast("sqlite3.Connection", connection.connection.driver_connection)
             unit = Unit(connection, self._lines)
             for request in requests:
-                self._attempt(driver, unit, request)
+                self._attempt(driver, unit, request=request)
             self._lines.store(connection)
 
-    def _attempt(self, driver: sqlite3.Connection, unit: Unit, request: _Request) -> None:
+    def _attempt(self, driver: sqlite3.Connection, unit: Unit, *, request: _Request) -> None:
         kept = len(self._lines)
         driver.execute("SAVEPOINT request")
         with Caught() as caught:

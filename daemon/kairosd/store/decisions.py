@@ -54,11 +54,11 @@ class DecisionStore:
 
         def work(unit: Unit) -> None:
             asked = DECISIONS.get(unit.connection, made.id)
-            _store(unit, replace(made, events=asked.events), now)
+            _store(unit, replace(made, events=asked.events), now=now)
             unit.execute(_SETTLE, {"by": made.id})
             if run is not None:
-                insert_run(unit, run, now)
-            insert_notices(unit, notices, now)
+                insert_run(unit, run, now=now)
+            insert_notices(unit, notices, now=now)
             if world is not None:
                 put_world(unit, world)
 
@@ -71,12 +71,12 @@ class DecisionStore:
         return await self._database.read(lambda reader: DECISIONS.newest(reader, query))
 
 
-def close_unusable(unit: Unit, decision: Decision, reason: str, now: datetime) -> None:
+def close_unusable(unit: Unit, decision: Decision, *, reason: str, now: datetime) -> None:
     """asked → unusable. Raises `TransitionError` when it has an answer."""
-    _store(unit, replace(decision, verdict=Verdict.UNUSABLE, reason=reason, concluded_at=now), now)
+    _store(unit, replace(decision, verdict=Verdict.UNUSABLE, reason=reason, concluded_at=now), now=now)
 
 
-def _store(unit: Unit, decision: Decision, now: datetime) -> None:
+def _store(unit: Unit, decision: Decision, *, now: datetime) -> None:
     values = {f"new_{name}": getattr(decision, name) for name in _CONCLUDED}
     if unit.execute(_CONCLUDE, {**values, "decision": decision.id}).rowcount != 1:
         raise TransitionError(f"decision {decision.id} has been concluded before")

@@ -54,18 +54,18 @@ class EventStore:
 
     async def add(self, draft: Draft, now: datetime) -> Receipt:
         event = _event(draft, now)
-        return await self._database.write(lambda unit: _add(unit, event, draft, now))
+        return await self._database.write(lambda unit: _add(unit, event, draft=draft, now=now))
 
-    async def add_direct(self, draft: Draft, run: Run, decision: Decision, now: datetime) -> Receipt:
+    async def add_direct(self, draft: Draft, run: Run, *, decision: Decision, now: datetime) -> Receipt:
         event = replace(_event(draft, now), state=EventState.SETTLED, decision=decision.id)
         made = replace(decision, events=(event.id,), run=run.id)
 
         def work(unit: Unit) -> Receipt:
-            receipt = _add(unit, event, draft, now)
+            receipt = _add(unit, event, draft=draft, now=now)
             if not receipt.duplicate:
                 unit.execute(_INSERT_DECISION, DECISIONS.row(made))
                 unit.note(notes.made(made), now)
-                insert_run(unit, run, now)
+                insert_run(unit, run, now=now)
             return receipt
 
         return await self._database.write(work)
@@ -84,10 +84,10 @@ class EventStore:
         place = events.c.workspace.is_not_distinct_from(workspace)
         return await self._database.read(lambda reader: EVENTS.all(reader, _PENDING, place, _due(now)))
 
-    async def claim(self, decision: Decision, events: Sequence[str], now: datetime) -> Claim | None:
+    async def claim(self, decision: Decision, events: Sequence[str], *, now: datetime) -> Claim | None:
         def work(unit: Unit) -> Claim | None:
             taken = []
-            for event in _those(unit.connection, events, EventState.PENDING):
+            for event in _those(unit.connection, events, state=EventState.PENDING):
                 claimed = replace(event, state=EventState.CLAIMED, decision=decision.id)
                 _move(unit, claimed)
                 taken.append(claimed)
@@ -100,22 +100,22 @@ class EventStore:
 
         return await self._database.write(work)
 
-    async def coalesce(self, events: Sequence[str], reason: str, now: datetime) -> None:
+    async def coalesce(self, events: Sequence[str], reason: str, *, now: datetime) -> None:
         def work(unit: Unit) -> None:
-            for event in _those(unit.connection, events, EventState.PENDING):
+            for event in _those(unit.connection, events, state=EventState.PENDING):
                 _move(unit, replace(event, state=EventState.COALESCED))
-                unit.note(notes.of_event("event.coalesced", event, {"reason": notes.short(reason)}), now)
+                unit.note(notes.of_event("event.coalesced", event, data={"reason": notes.short(reason)}), now)
 
         await self._database.write(work)
 
-    async def release(self, decision: str, error: str, retry_at: datetime, *, blame: bool) -> None:
+    async def release(self, decision: str, error: str, *, retry_at: datetime, blame: bool) -> None:
         now = self._clock.now()
 
         def work(unit: Unit) -> None:
-            close_unusable(unit, DECISIONS.get(unit.connection, decision), error, now)
+            close_unusable(unit, DECISIONS.get(unit.connection, decision), reason=error, now=now)
             for event in EVENTS.all(unit.connection, events.c.decision == decision, _CLAIMED):
                 tries = event.tries + 1 if blame else event.tries
-                _give_back(unit, replace(event, error=error), now, tries=tries, retry_at=retry_at)
+                _give_back(unit, replace(event, error=error), now=now, tries=tries, retry_at=retry_at)
 
         await self._database.write(work)
 
@@ -124,10 +124,10 @@ class EventStore:
 
         def work(unit: Unit) -> int:
             for decision in DECISIONS.all(unit.connection, decisions.c.verdict == Verdict.ASKED):
-                close_unusable(unit, decision, reason, now)
+                close_unusable(unit, decision, reason=reason, now=now)
             claimed = EVENTS.all(unit.connection, _CLAIMED)
             for event in claimed:
-                _give_back(unit, replace(event, error=reason), now, tries=event.tries + 1, retry_at=None)
+                _give_back(unit, replace(event, error=reason), now=now, tries=event.tries + 1, retry_at=None)
             return len(claimed)
 
         return await self._database.write(work)
@@ -139,7 +139,7 @@ class EventStore:
                 raise TransitionError(f"event {found.id} is {found.state}: only a dead event is retried")
             revived = replace(found, state=EventState.PENDING, decision=None, tries=0, error=None)
             _move(unit, revived)
-            unit.note(notes.of_event("event.retried", found, {}), now)
+            unit.note(notes.of_event("event.retried", found, data={}), now)
             return revived
 
         return await self._database.write(work)
@@ -162,7 +162,7 @@ def _event(draft: Draft, now: datetime) -> Event:
     )  # fmt: skip
 
 
-def _add(unit: Unit, event: Event, draft: Draft, now: datetime) -> Receipt:
+def _add(unit: Unit, event: Event, *, draft: Draft, now: datetime) -> Receipt:
     """One statement tells new from known: no look before the leap, and no error to recover from."""
     if unit.execute(_INSERT, {**EVENTS.row(event), "body": draft.body}).rowcount:
         unit.note(notes.received(event), now)
@@ -172,7 +172,7 @@ def _add(unit: Unit, event: Event, draft: Draft, now: datetime) -> Receipt:
     if draft.delivery is not None:
         add_one(unit, WEBHOOK_DUPLICATES)
     again = replace(event, id=known, decision=None)
-    unit.note(notes.of_event("event.duplicate", again, {"source": draft.source, "key": draft.key}), now)
+    unit.note(notes.of_event("event.duplicate", again, data={"source": draft.source, "key": draft.key}), now)
     return Receipt(known, duplicate=True)
 
 
@@ -180,22 +180,22 @@ def _due(now: datetime) -> ColumnElement[bool]:
     return or_(events.c.retry_at.is_(None), events.c.retry_at <= now)
 
 
-def _those(connection: Connection, wanted: Sequence[str], state: EventState) -> tuple[Event, ...]:
+def _those(connection: Connection, wanted: Sequence[str], *, state: EventState) -> tuple[Event, ...]:
     return EVENTS.all(connection, events.c.id.in_(list(wanted)), events.c.state == state)
 
 
-def _give_back(unit: Unit, event: Event, now: datetime, *, tries: int, retry_at: datetime | None) -> None:
+def _give_back(unit: Unit, event: Event, *, now: datetime, tries: int, retry_at: datetime | None) -> None:
     """claimed → pending, or dead; `event.error` says why and `tries` how often by now."""
     dead = tries >= MAX_TRIES
     # A dead event keeps its decision, so that `why` still finds what was tried last.
     state, decision = (EventState.DEAD, event.decision) if dead else (EventState.PENDING, None)
-    _move(unit, replace(event, state=state, tries=tries, decision=decision), None if dead else retry_at)
+    _move(unit, replace(event, state=state, tries=tries, decision=decision), retry_at=None if dead else retry_at)
     data: dict[str, Json] = {"error": notes.short(event.error or ""), "tries": tries}
     if not dead:
         data["retry_at"] = notes.moment(retry_at)
-    unit.note(notes.of_event("event.dead" if dead else "event.released", event, data), now)
+    unit.note(notes.of_event("event.dead" if dead else "event.released", event, data=data), now)
 
 
-def _move(unit: Unit, event: Event, retry_at: datetime | None = None) -> None:
+def _move(unit: Unit, event: Event, *, retry_at: datetime | None = None) -> None:
     values = {"event": event.id, "to": event.state, "by": event.decision, "tried": event.tries, "why": event.error}
     unit.execute(_MOVE, {**values, "at": retry_at})

@@ -170,11 +170,11 @@ class JournalWriter:
             texts.append(f"{text}\n")
         content = "".join(texts).encode("utf-8")
         own, self._own = self._own == name, name
-        _write(path, content, mark.size, own=own)
+        _write(path, content, offset=mark.size, own=own)
         self._mark = Mark(lines[-1].seq, head, name, mark.size + len(content))
 
 
-def _write(path: Path, content: bytes, offset: int, *, own: bool) -> None:
+def _write(path: Path, content: bytes, *, offset: int, own: bool) -> None:
     is_new = not path.exists()
     if is_new:
         _make_folder(path.parent)

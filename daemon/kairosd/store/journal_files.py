@@ -73,13 +73,13 @@ def journal_files(folder: Path) -> list[JournalFile]:
         try:
             day = date.fromisoformat(stem)
         except ValueError:
-            continue
+            continue  # somebody else's file: days are the only names of ours here
         # In reverse order of names the packed file comes first, so a plain one takes its place.
         found[day] = JournalFile(day, path, f"{path.parent.parent.name}/{path.parent.name}/{stem}{PLAIN}")
     return [found[day] for day in sorted(found)]
 
 
-def read_lines(folder: Path, first: date | None = None, last: date | None = None) -> Iterator[Mapping[str, Json]]:
+def read_lines(folder: Path, first: date | None = None, *, last: date | None = None) -> Iterator[Mapping[str, Json]]:
     """The lines from day `first` to day `last` (both included, None = no limit), oldest first.
 
     A line without its end, which the daemon is just writing or a crash tore, is left out.
@@ -139,7 +139,7 @@ class _Walk:
             text = raw[:-1].decode("utf-8")
         except UnicodeDecodeError:
             return "not UTF-8"
-        checked = verify_line(text, self.previous, None)
+        checked = verify_line(text, self.previous, sequence=None)
         if isinstance(checked, str):
             return checked
         found, sequence = checked

@@ -31,7 +31,7 @@ class Lines:
 
     def add(self, note: Note, moment: datetime) -> None:
         """Numbers `note`. Raises `ValueError` when it holds a float."""
-        line = clean(canonical({**unsealed(self.last + 1, moment, note), "prev": ""}))
+        line = clean(canonical({**unsealed(self.last + 1, moment, note=note), "prev": ""}))
         self.last += 1
         self._waiting.append({"seq": self.last, "line": line})
 

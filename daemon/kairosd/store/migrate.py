@@ -23,7 +23,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 class _Upgrade(Protocol):
-    def upgrade(self, database: Path, scripts: Path, revision: str) -> None: ...
+    def upgrade(self, database: Path, scripts: Path, *, revision: str) -> None: ...
 
 
 def migrate(path: Path) -> bool:
@@ -41,7 +41,7 @@ def migrate(path: Path) -> bool:
             fix="install the newer Kairos again, or move the database away",
         )
     runner = cast("_Upgrade", importlib.import_module("kairosd.store.upgrade"))
-    runner.upgrade(path, scripts_folder(), HEAD)
+    runner.upgrade(path, scripts_folder(), revision=HEAD)
     return True
 
 

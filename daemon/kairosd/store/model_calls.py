@@ -36,7 +36,7 @@ class ModelCallStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def reserve(self, cause: str, role: str, model: str, now: datetime) -> int:
+    async def reserve(self, cause: str, role: str, *, model: str, now: datetime) -> int:
         values = {"cause": cause, "role": role, "model": model, "reserved_at": now}
 
         def work(unit: Unit) -> int:
@@ -45,15 +45,17 @@ class ModelCallStore:
 
         return await self._database.write(work)
 
-    async def settle(self, number: int, usage: Usage, price: int | None, outcome: str, now: datetime) -> None:
-        await self._database.write(lambda unit: _settle(unit, number, _used(usage, price, outcome), now))
+    async def settle(self, number: int, usage: Usage, *, price: int | None, outcome: str, now: datetime) -> None:
+        await self._database.write(
+            lambda unit: _settle(unit, number, used=_used(usage, price, outcome=outcome), now=now)
+        )
 
     async def recover(self, now: datetime) -> int:
         def work(unit: Unit) -> int:
             unsettled = select(model_calls.c.number).where(model_calls.c.outcome.is_(None))
             numbers = [int(row[0]) for row in unit.connection.execute(unsettled)]
             for number in numbers:
-                _settle(unit, number, _used(Usage(), None, LOST), now)
+                _settle(unit, number, used=_used(Usage(), None, outcome=LOST), now=now)
             return len(numbers)
 
         return await self._database.write(work)
@@ -64,7 +66,7 @@ class ModelCallStore:
         return tuple({str(name): _json(value) for name, value in row.items()} for row in rows)
 
 
-def _settle(unit: Unit, number: int, used: Mapping[str, Json], now: datetime) -> None:
+def _settle(unit: Unit, number: int, *, used: Mapping[str, Json], now: datetime) -> None:
     values = {"call_number": number, "new_settled_at": now, **{f"new_{name}": value for name, value in used.items()}}
     if unit.execute(_SETTLE, values).rowcount != 1:
         raise TransitionError(f"model call {number} was settled before, or never made")
@@ -72,7 +74,7 @@ def _settle(unit: Unit, number: int, used: Mapping[str, Json], now: datetime) ->
     unit.note(Note("model.call", cause=cause, data={"number": number, "role": role, "model": model, **used}), now)
 
 
-def _used(usage: Usage, price: int | None, outcome: str) -> dict[str, Json]:
+def _used(usage: Usage, price: int | None, *, outcome: str) -> dict[str, Json]:
     return {
         "input": usage.input, "output": usage.output, "cache_read": usage.cache_read, "cache_write": usage.cache_write,
         "price": price, "outcome": outcome,

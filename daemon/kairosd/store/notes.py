@@ -25,6 +25,7 @@ def short(text: str) -> str:
 
 
 def moment(value: datetime | None) -> str | None:
+    """`value` as the journal writes it."""
     return None if value is None else stamp(value)
 
 
@@ -35,16 +36,18 @@ def received(event: Event) -> Note:
         data["delivery"] = event.delivery
     if event.text and event.tier >= Tier.LOCAL:
         data["text"] = {name: short(value) for name, value in event.text.items()}
-    return of_event("event.received", event, data)
+    return of_event("event.received", event, data=data)
 
 
-def of_event(kind: str, event: Event, data: Mapping[str, Json]) -> Note:
+def of_event(kind: str, event: Event, *, data: Mapping[str, Json]) -> Note:
+    """Something that became of an event."""
     return Note(kind, event.id, event.decision or "", event.workspace or "", event.tier.label, data)
 
 
 def asked(decision: Decision) -> Note:
+    """A batch was claimed and the model is being asked."""
     data: dict[str, Json] = {"events": list(decision.events), "source": decision.source}
-    return _of_decision("decision.asked", decision, data)
+    return _of_decision("decision.asked", decision, data=data)
 
 
 def made(decision: Decision) -> Note:
@@ -60,23 +63,26 @@ def made(decision: Decision) -> Note:
         "events": list(decision.events),
         "run": decision.run,
     }
-    return _of_decision("decision.made", decision, data)
+    return _of_decision("decision.made", decision, data=data)
 
 
-def _of_decision(kind: str, decision: Decision, data: Mapping[str, Json]) -> Note:
+def _of_decision(kind: str, decision: Decision, *, data: Mapping[str, Json]) -> Note:
     cause = decision.events[0] if decision.events else ""
     return Note(kind, decision.id, cause, decision.workspace or "", decision.tier.label, data)
 
 
-def of_run(kind: str, run: Run, data: Mapping[str, Json]) -> Note:
+def of_run(kind: str, run: Run, *, data: Mapping[str, Json]) -> Note:
+    """Something that became of a run."""
     return Note(kind, run.id, run.decision or "", run.workspace, run.taint.label, data)
 
 
 def queued(run: Run) -> Note:
-    return of_run("run.queued", run, {"goal": short(run.goal), "trigger": run.trigger, "level": run.level})
+    """A run was decided, or asked for by the owner."""
+    return of_run("run.queued", run, data={"goal": short(run.goal), "trigger": run.trigger, "level": run.level})
 
 
 def ended(run: Run) -> Note:
+    """A run ended: how, with what checks, and what it cost."""
     data: dict[str, Json] = {
         "state": run.state.value,
         "goal": short(run.goal),
@@ -89,7 +95,7 @@ def ended(run: Run) -> Note:
         "patch": run.patch,
         "commit": run.commit,
     }
-    return of_run("run.ended", run, data)
+    return of_run("run.ended", run, data=data)
 
 
 def of_call(call: Call, workspace: str) -> Note:
@@ -108,6 +114,7 @@ def of_call(call: Call, workspace: str) -> Note:
 
 
 def of_approval(kind: str, approval: Approval) -> Note:
+    """Something that became of a question to the owner."""
     data: dict[str, Json] = {
         "code": approval.code,
         "state": approval.state.value,

@@ -38,7 +38,7 @@ class NoticeStore:
 
     async def queue(self, notices: Sequence[Notice], now: datetime) -> None:
         if notices:
-            await self._database.write(lambda unit: insert_notices(unit, notices, now))
+            await self._database.write(lambda unit: insert_notices(unit, notices, now=now))
 
     async def due(self, now: datetime) -> tuple[Notice, ...]:
         where = (notices.c.state.in_(_TO_DELIVER), notices.c.due <= now)
@@ -69,7 +69,7 @@ class NoticeStore:
         return await self._database.read(lambda reader: NOTICES.newest(reader, query))
 
 
-def insert_notices(unit: Unit, wanted: Sequence[Notice], now: datetime) -> None:
+def insert_notices(unit: Unit, wanted: Sequence[Notice], *, now: datetime) -> None:
     """Queues those whose key is new on their channel."""
     for notice in wanted:
         if unit.execute(_INSERT, NOTICES.row(notice)).rowcount:

@@ -23,7 +23,7 @@ _MOVE = (
 _LIVE = (ApprovalState.OPEN, ApprovalState.APPROVED)
 
 
-def open_approval(unit: Unit, approval: Approval, now: datetime) -> None:
+def open_approval(unit: Unit, approval: Approval, *, now: datetime) -> None:
     """A new question."""
     if approval.state is not ApprovalState.OPEN:
         raise TransitionError(f"approval {approval.id} begins as {ApprovalState.OPEN}, not {approval.state}")
@@ -31,7 +31,7 @@ def open_approval(unit: Unit, approval: Approval, now: datetime) -> None:
     unit.note(notes.of_approval("opened", approval), now)
 
 
-def move_approval(unit: Unit, stored: Approval, moved: Approval, now: datetime) -> Approval:
+def move_approval(unit: Unit, stored: Approval, *, moved: Approval, now: datetime) -> Approval:
     """Stores `moved`, which differs from `stored` in state, answer and channel. Raises `TransitionError`."""
     if moved.state not in APPROVAL_MOVES.get(stored.state, frozenset()):
         raise TransitionError(f"approval {stored.code} is {stored.state} and cannot become {moved.state}")
@@ -42,7 +42,7 @@ def move_approval(unit: Unit, stored: Approval, moved: Approval, now: datetime) 
     return moved
 
 
-def withdraw_approvals(unit: Unit, run: str, now: datetime) -> None:
+def withdraw_approvals(unit: Unit, run: str, *, now: datetime) -> None:
     """What a run that has ended still asked, or may no longer use."""
     for approval in APPROVALS.all(unit.connection, approvals.c.run == run, approvals.c.state.in_(_LIVE)):
-        move_approval(unit, approval, replace(approval, state=ApprovalState.WITHDRAWN), now)
+        move_approval(unit, approval, moved=replace(approval, state=ApprovalState.WITHDRAWN), now=now)

@@ -80,7 +80,7 @@ def store_mark(connection: Connection, mark: Mark) -> None:
     connection.execute(delete(outbox).where(outbox.c.seq <= mark.seq))
 
 
-def reconcile(folder: Path, connection: Connection, now: datetime) -> Start:
+def reconcile(folder: Path, connection: Connection, *, now: datetime) -> Start:
     """Finds where the journal goes on. To be called before anything writes, outside a transaction of the caller's.
 
     The repairs are committed before a torn tail is cut: a crash between the two says the same thing again, not nothing.
@@ -88,7 +88,7 @@ def reconcile(folder: Path, connection: Connection, now: datetime) -> Start:
     """
     try:
         with connection.begin():
-            start, cuts = _reconcile(folder, connection, now)
+            start, cuts = _reconcile(folder, connection, now=now)
         for cut in cuts:
             _apply(cut)
     except OSError as error:
@@ -98,14 +98,14 @@ def reconcile(folder: Path, connection: Connection, now: datetime) -> Start:
     return start
 
 
-def _reconcile(folder: Path, connection: Connection, now: datetime) -> tuple[Start, list[Cut]]:
+def _reconcile(folder: Path, connection: Connection, *, now: datetime) -> tuple[Start, list[Cut]]:
     mark = load_mark(connection)
     rows = {int(seq): str(line) for seq, line in connection.execute(select(outbox).order_by(outbox.c.seq))}
     tail, cuts, altered = _find_tail(folder, mark)
     repairs: list[dict[str, Json]] = []
     if tail.hash == mark.hash:
         base = replace(tail, seq=mark.seq)
-    elif tail.seq > mark.seq and _chained(rows, mark, tail.seq) == tail.hash:
+    elif tail.seq > mark.seq and _chained(rows, mark, last=tail.seq) == tail.hash:
         base = tail  # appended before the crash, and only the mark was missing
     elif tail.seq > mark.seq:
         unknown = {"first": mark.seq + 1, "last": tail.seq}
@@ -125,7 +125,7 @@ def _reconcile(folder: Path, connection: Connection, now: datetime) -> tuple[Sta
     if base != mark:
         store_mark(connection, base)
     if fresh or base.seq > mark.seq:
-        _renumber(connection, base.seq, fresh, waiting, now)
+        _renumber(connection, base.seq, repairs=fresh, waiting=waiting, now=now)
     return Start(base, base.seq + len(fresh) + len(waiting), len(fresh)), cuts
 
 
@@ -138,8 +138,8 @@ def _find_tail(folder: Path, mark: Mark) -> tuple[Mark, list[Cut], bool]:
         altered = known and _last_hash(file, mark.size) != mark.hash
         if file.packed:
             # Packed by `gc` because its day is over: nothing can have been torn, and nothing may follow.
-            return (mark if known else _scan(file, 0, Mark())[0]), cuts, altered
-        tail, keep = _scan(file, mark.size, mark) if known else _scan(file, 0, Mark())
+            return (mark if known else _scan(file, 0, before=Mark())[0]), cuts, altered
+        tail, keep = _scan(file, mark.size, before=mark) if known else _scan(file, 0, before=Mark())
         if keep < size:
             cuts.append(_cut(file, keep))
         if tail.seq:
@@ -147,7 +147,7 @@ def _find_tail(folder: Path, mark: Mark) -> tuple[Mark, list[Cut], bool]:
     return Mark(), cuts, False
 
 
-def _scan(file: JournalFile, start: int, before: Mark) -> tuple[Mark, int]:
+def _scan(file: JournalFile, start: int, *, before: Mark) -> tuple[Mark, int]:
     """The last line from byte `start` on that is whole and true to its own hash, and where it ends."""
     tail, offset = before, start
     with file.open() as lines:
@@ -169,7 +169,7 @@ def _check(raw: bytes) -> tuple[str, int] | None:
     except ValueError:
         return None
     previous = line.get("prev") if isinstance(line, dict) else None
-    checked = verify_line(text, str(previous), None)
+    checked = verify_line(text, str(previous), sequence=None)
     return None if isinstance(checked, str) else checked
 
 
@@ -193,7 +193,7 @@ def _hash_of(raw: bytes) -> str:
     return checked[0] if checked else ""
 
 
-def _chained(rows: Mapping[int, str], mark: Mark, last: int) -> str:
+def _chained(rows: Mapping[int, str], mark: Mark, *, last: int) -> str:
     """The hash the file's line `last` must have if the outbox rows after the mark were appended."""
     head = mark.hash
     for seq in range(mark.seq + 1, last + 1):
@@ -223,10 +223,10 @@ def _is_repair(line: str, data: Mapping[str, Json]) -> bool:
 
 
 def _renumber(
-    connection: Connection, base: int, repairs: list[dict[str, Json]], waiting: list[str], now: datetime
+    connection: Connection, base: int, *, repairs: list[dict[str, Json]], waiting: list[str], now: datetime
 ) -> None:
     """Puts the repairs before all that still waits. None of it was in a file, so nobody has seen its numbers."""
-    fresh = [{**unsealed(0, now, Note("repair", data=data)), "prev": ""} for data in repairs]
+    fresh = [{**unsealed(0, now, note=Note("repair", data=data)), "prev": ""} for data in repairs]
     lines = [*fresh, *(json.loads(line) for line in waiting)]
     connection.execute(delete(outbox))
     if lines:

@@ -25,12 +25,12 @@ class Sweep:
     why: str
 
 
-def plan_sweep(place: Home, retention: RetentionSection, now: datetime) -> tuple[Sweep, ...]:
+def plan_sweep(place: Home, retention: RetentionSection, *, now: datetime) -> tuple[Sweep, ...]:
     """What retention would do now. Reads only; work of a run that has not ended is never in it."""
     unended = _unended_runs(place.database)
     return (
-        *_old_checkouts(place, now - timedelta(days=retention.checkouts_days), unended),
-        *_old_transcripts(place, now - timedelta(days=retention.transcripts_days), unended),
+        *_old_checkouts(place, now - timedelta(days=retention.checkouts_days), unended=unended),
+        *_old_transcripts(place, now - timedelta(days=retention.transcripts_days), unended=unended),
         *_old_journals(place, now - timedelta(days=retention.journal_compress_days)),
     )
 
@@ -54,14 +54,14 @@ def folder_sizes(place: Home) -> dict[str, int]:
     return {name: _size(path) for name, path in places.items()}
 
 
-def _old_checkouts(place: Home, before: datetime, unended: frozenset[str]) -> Iterator[Sweep]:
+def _old_checkouts(place: Home, before: datetime, *, unended: frozenset[str]) -> Iterator[Sweep]:
     for folder in _entries(place.checkouts):
         run = folder.name.removesuffix(".tmp")
         if run not in unended and _changed(folder) < before:
             yield Sweep("delete", folder, _size(folder), "checkout of a run that has ended")
 
 
-def _old_transcripts(place: Home, before: datetime, unended: frozenset[str]) -> Iterator[Sweep]:
+def _old_transcripts(place: Home, before: datetime, *, unended: frozenset[str]) -> Iterator[Sweep]:
     for file in _entries(place.transcripts):
         if file.stem not in unended and _changed(file) < before:
             yield Sweep("delete", file, _size(file), "old transcript")

@@ -45,8 +45,8 @@ class RunStore:
                 return None
             # A resumed run keeps its first start: how long ago it began decides what a restart does with it.
             started = replace(found, state=RunState.RUNNING, started=found.started or now, parked_on=None)
-            _move(unit, found, started)
-            unit.note(notes.of_run("run.started", started, {"goal": notes.short(started.goal)}), now)
+            _move(unit, found, run=started)
+            unit.note(notes.of_run("run.started", started, data={"goal": notes.short(started.goal)}), now)
             return started
 
         return await self._database.write(work)
@@ -64,35 +64,37 @@ class RunStore:
         await self._database.write(work)
 
     async def park(
-        self, run: Run, on: ParkedOn, approval: Approval | None, notices: Sequence[Notice], now: datetime
+        self, run: Run, on: ParkedOn, *, approval: Approval | None, notices: Sequence[Notice], now: datetime
     ) -> None:
         def work(unit: Unit) -> None:
             stored = RUNS.get(unit.connection, run.id)
             parked = replace(run, state=RunState.PARKED, started=stored.started, ended=None, parked_on=on)
-            _move(unit, stored, parked)
-            unit.note(notes.of_run("run.parked", parked, {"on": on.value}), now)
+            _move(unit, stored, run=parked)
+            unit.note(notes.of_run("run.parked", parked, data={"on": on.value}), now)
             if approval is not None:
-                open_approval(unit, approval, now)
+                open_approval(unit, approval, now=now)
                 if approval.call:
-                    park_call(unit, approval, now)
-            insert_notices(unit, notices, now)
+                    park_call(unit, approval, now=now)
+            insert_notices(unit, notices, now=now)
 
         await self._database.write(work)
 
-    async def requeue(self, run: str, reason: str, now: datetime) -> None:
-        await self._database.write(lambda unit: requeue_run(unit, RUNS.get(unit.connection, run), reason, now))
+    async def requeue(self, run: str, reason: str, *, now: datetime) -> None:
+        await self._database.write(
+            lambda unit: requeue_run(unit, RUNS.get(unit.connection, run), reason=reason, now=now)
+        )
 
-    async def end(self, run: Run, notices: Sequence[Notice], now: datetime) -> None:
+    async def end(self, run: Run, notices: Sequence[Notice], *, now: datetime) -> None:
         if run.state not in ENDED:
             raise TransitionError(f"run {run.id} cannot end as {run.state}")
 
         def work(unit: Unit) -> None:
             stored = RUNS.get(unit.connection, run.id)
             ended = replace(run, started=stored.started, ended=run.ended or now, parked_on=None)
-            _move(unit, stored, ended)
+            _move(unit, stored, run=ended)
             unit.note(notes.ended(ended), now)
-            withdraw_approvals(unit, run.id, now)
-            insert_notices(unit, notices, now)
+            withdraw_approvals(unit, run.id, now=now)
+            insert_notices(unit, notices, now=now)
 
         await self._database.write(work)
 
@@ -100,8 +102,8 @@ class RunStore:
         def work(unit: Unit) -> tuple[Run, ...]:
             for run in RUNS.all(unit.connection, runs.c.state == RunState.RUNNING):
                 interrupted = replace(run, state=RunState.INTERRUPTED)
-                _move(unit, run, interrupted)
-                unit.note(notes.of_run("run.interrupted", interrupted, {}), now)
+                _move(unit, run, run=interrupted)
+                unit.note(notes.of_run("run.interrupted", interrupted, data={}), now)
             return RUNS.all(unit.connection, runs.c.state == RunState.INTERRUPTED)
 
         return await self._database.write(work)
@@ -111,8 +113,8 @@ class RunStore:
             raise TransitionError(f"call {call.id} begins as {CallState.REQUESTED}, not {call.state}")
         await self._database.write(lambda unit: insert_call(unit, call))
 
-    async def move_call(self, call: Call, state: CallState, now: datetime) -> Call:
-        return await self._database.write(lambda unit: move_call(unit, call, state, now))
+    async def move_call(self, call: Call, state: CallState, *, now: datetime) -> Call:
+        return await self._database.write(lambda unit: move_call(unit, call, state=state, now=now))
 
     async def calls(self, run: str) -> tuple[Call, ...]:
         found = await self._database.read(lambda reader: CALLS.all(reader, calls.c.run == run))
@@ -131,7 +133,7 @@ class RunStore:
         return await self._database.read(lambda reader: RUNS.all(reader, runs.c.state.in_(states)))
 
 
-def insert_run(unit: Unit, run: Run, now: datetime) -> None:
+def insert_run(unit: Unit, run: Run, *, now: datetime) -> None:
     """A new queued run."""
     if run.state is not RunState.QUEUED:
         raise TransitionError(f"run {run.id} begins as {RunState.QUEUED}, not {run.state}")
@@ -139,14 +141,14 @@ def insert_run(unit: Unit, run: Run, now: datetime) -> None:
     unit.note(notes.queued(run), now)
 
 
-def requeue_run(unit: Unit, run: Run, reason: str, now: datetime) -> None:
+def requeue_run(unit: Unit, run: Run, *, reason: str, now: datetime) -> None:
     """parked / interrupted → queued. Raises `TransitionError`."""
     requeued = replace(run, state=RunState.QUEUED, parked_on=None)
-    _move(unit, run, requeued)
-    unit.note(notes.of_run("run.requeued", requeued, {"reason": notes.short(reason)}), now)
+    _move(unit, run, run=requeued)
+    unit.note(notes.of_run("run.requeued", requeued, data={"reason": notes.short(reason)}), now)
 
 
-def _move(unit: Unit, stored: Run, run: Run) -> None:
+def _move(unit: Unit, stored: Run, *, run: Run) -> None:
     if run.state not in RUN_MOVES.get(stored.state, frozenset()):
         raise TransitionError(f"run {run.id} is {stored.state} and cannot become {run.state}")
     values = {f"new_{name}": getattr(run, name) for name in (*_KEPT, *_MOVED)}

@@ -33,7 +33,7 @@ class StateStore:
         statement = select(state.c.value).where(state.c.key == key)
         return await self._database.read(lambda reader: cast("Json", reader.scalar(statement)))
 
-    async def put(self, key: str, value: Json, note: Note | None, now: datetime) -> None:
+    async def put(self, key: str, value: Json, *, note: Note | None, now: datetime) -> None:
         def work(unit: Unit) -> None:
             unit.execute(_PUT, {"key": key, "value": value, "changed_at": now})
             if note is not None:
@@ -48,4 +48,4 @@ class StateStore:
         return await self._database.read(count_all)
 
     async def touch(self, now: datetime) -> None:
-        await self.put(TOUCHED, stamp(now), None, now)
+        await self.put(TOUCHED, stamp(now), note=None, now=now)

@@ -43,7 +43,7 @@ def _append(path: Path, line: bytes) -> None:
         try:
             end = _end_of_lines(descriptor)
             os.ftruncate(descriptor, end)
-            _write_all(descriptor, line, end)
+            _write_all(descriptor, line, offset=end)
             os.fdatasync(descriptor)
         finally:
             os.close(descriptor)
@@ -53,7 +53,7 @@ def _append(path: Path, line: bytes) -> None:
         raise DiskFullError(f"the transcript {path} cannot be written: {error.strerror}", fix="make room") from error
 
 
-def _write_all(descriptor: int, data: bytes, offset: int) -> None:
+def _write_all(descriptor: int, data: bytes, *, offset: int) -> None:
     done = 0
     while done < len(data):
         done += os.pwrite(descriptor, data[done:], offset + done)

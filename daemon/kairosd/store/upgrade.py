@@ -13,7 +13,7 @@ from kairosd.errors import StoreError
 from kairosd.store.database import open_engine, translated
 
 
-def upgrade(database: Path, scripts: Path, revision: str) -> None:
+def upgrade(database: Path, scripts: Path, *, revision: str) -> None:
     """Brings `database` to `revision` in one transaction: a crash in it leaves the old schema. Raises `StoreError`."""
     engine = open_engine(database)
     config = Config()

@@ -32,7 +32,7 @@ class WorldStore:
         row = await self._database.read(lambda reader: reader.execute(statement).one_or_none())
         return None if row is None else World(*row)
 
-    async def put(self, world: World, note: Note | None, now: datetime) -> None:
+    async def put(self, world: World, note: Note | None, *, now: datetime) -> None:
         def work(unit: Unit) -> None:
             put_world(unit, world)
             if note is not None:

@@ -30,7 +30,7 @@ class LocalFiles:
     FIFO, device or socket.
     """
 
-    def read(self, root: Path, path: str, limit: int) -> bytes:  # imposed by the port
+    def read(self, root: Path, path: str, *, limit: int) -> bytes:
         """At most `limit` bytes of a regular file. Raises `ToolError`."""
         with _open_file(root, path) as descriptor:
             parts: list[bytes] = []
@@ -39,7 +39,7 @@ class LocalFiles:
                 limit -= len(data)
             return b"".join(parts)
 
-    def replace(self, root: Path, path: str, content: bytes) -> None:  # imposed by the port
+    def replace(self, root: Path, path: str, *, content: bytes) -> None:
         """Writes a whole file atomically (mode kept, folders made), on disk before it returns. Raises `ToolError`."""
         parts = _parts(path)
         if not parts:

@@ -142,7 +142,7 @@ def _scan(context: ToolContext, search: Search, *, expression: re.Pattern[str]) 
         seen += size
         if seen > SCAN_BYTES or len(found) > MOST:
             break
-        data = context.files.read(context.root, name, TEXT_LIMIT)
+        data = context.files.read(context.root, name, limit=TEXT_LIMIT)
         if not is_binary(data):
             for number, line in enumerate(data.decode("utf-8", "replace").split("\n"), start=1):
                 if expression.search(line[:1000]):

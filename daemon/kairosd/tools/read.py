@@ -37,7 +37,7 @@ class Read(ReadOnly):
         if path == ROOT:
             return _folder(path, await _entries(context, path), given=given, limit=context.limit)
         try:
-            data = await asyncio.to_thread(context.files.read, context.root, path, READ_LIMIT)
+            data = await asyncio.to_thread(context.files.read, context.root, path, limit=READ_LIMIT)
         except ToolError:
             # Files knows regular files only; a folder is told by what lies below it.
             entries = await _entries(context, path)

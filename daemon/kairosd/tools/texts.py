@@ -56,7 +56,7 @@ class FileEffect(ReadOnly):
 
 async def read_text(context: ToolContext, path: str) -> str:
     """A whole UTF-8 text file of at most 1 MB. Raises `ToolError` for anything else."""
-    data = await asyncio.to_thread(context.files.read, context.root, path, TEXT_LIMIT + 1)
+    data = await asyncio.to_thread(context.files.read, context.root, path, limit=TEXT_LIMIT + 1)
     if len(data) > TEXT_LIMIT:
         raise ToolError(f"{path} is over 1 MB", fix="that is too large to edit here; name a smaller file")
     if is_binary(data):

@@ -24,7 +24,7 @@ class Write(FileEffect):
     async def run(self, arguments: JsonObject, context: ToolContext) -> ToolAnswer:
         given = self.read(arguments)
         made = await self.replacement(given, context)
-        await asyncio.to_thread(context.files.replace, context.root, made.path, made.content)
+        await asyncio.to_thread(context.files.replace, context.root, made.path, content=made.content)
         return ToolAnswer(answer_text(made.told, [], arguments=given, limit=context.limit))
 
     async def replacement(self, given: Arguments, context: ToolContext) -> Replacement:

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str], place: Home) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON array")
     chosen = parser.parse_args(arguments)
     config = load(None, folder=Path.cwd(), place=place)
-    sweeps = plan_sweep(place, config.retention, SystemClock().now())
+    sweeps = plan_sweep(place, config.retention, now=SystemClock().now())
     if not chosen.dry_run:
         for sweep in sweeps:
             carry_out(sweep)
