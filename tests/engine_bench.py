@@ -1,4 +1,4 @@
-"""A bench for the engine: the real store, files and tools, wired as the daemon wires them, on a clock that stands still.
+"""A bench for the engine: the real store, files and tools, wired as the daemon wires them, time standing still.
 
 Two things are stood in for: models follow a script, and a checkout is a plain copy of the folder, so that no test needs
 git or a sandbox. `Setup.running` may be entered again and again over the same home, which is how a crash is played:
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
+from sqlalchemy import event
 from tests.fakes import ManualClock, ScriptedModel
 
 from kairosd import wire
@@ -37,7 +38,7 @@ from kairosd.engine.notices import Channel, Outbox
 from kairosd.engine.repository import Repository
 from kairosd.engine.runs import Place
 from kairosd.engine.supervise import Health, keep_running
-from kairosd.errors import CheckoutError, SandboxError
+from kairosd.errors import SandboxError
 from kairosd.ports import Outcome, Query, Stores, ToolAnswer, ToolContext
 from kairosd.sandbox.none import NoSandbox
 from kairosd.store.assembly import open_stores
@@ -63,11 +64,14 @@ class FolderCheckouts:
         self._folder = folder
         self.landed: dict[str, dict[str, str]] = {}
         self.kept: set[str] = set()
-        self.problem = ""
+        self.problems: dict[str, Exception] = {}
+
+    def _fail(self, name: str) -> None:
+        if name in self.problems:
+            raise self.problems[name]
 
     async def ensure(self, run: Run, workspace: Workspace) -> Checkout:
-        if self.problem:
-            raise CheckoutError(self.problem)
+        self._fail("ensure")
         tree = self._folder / run.id / "tree"
         if not tree.is_dir():
             shutil.copytree(workspace.path, tree)
@@ -80,6 +84,7 @@ class FolderCheckouts:
         return "c0ffee"
 
     async def land(self, run: Run, workspace: Workspace, *, slug: str) -> Landed:
+        self._fail("land")
         tree = self._folder / run.id / "tree"
         changed = {name: text for name, text in texts(tree).items() if texts(workspace.path).get(name) != text}
         if not changed:
@@ -91,6 +96,7 @@ class FolderCheckouts:
         return "a diff"
 
     async def keep_base(self, run: Run, workspace: Workspace) -> None:
+        self._fail("keep_base")
         self.kept.add(run.id)
 
     async def drop_base(self, run: Run, workspace: Workspace) -> None:
@@ -235,6 +241,9 @@ class Setup:
         opened = open_stores(
             home / "kairos.db", home / "journal", transcripts_folder=home / "transcripts", clock=self.clock
         )
+        # A crash is a cancelled task here, never a power cut: waiting for the disk would only cost speed.
+        opened.engine.dispose()
+        event.listen(opened.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
         opened.start()
         try:
             hooked = {name: Hooked(getattr(opened.stores, name), hooks) for name, hooks in self.hooks.items()}
@@ -302,7 +311,7 @@ class Bench:
         """Until nothing moves any more: every task sleeps on an alarm, on the clock, or on something held by a test."""
         rounds = 0
         async with asyncio.timeout(PATIENCE):
-            while rounds < 5:
+            while rounds < 5:  # what has just been woken needs some rounds of the loop to be seen moving
                 workers = list(self.engine.dispatcher._workers.values())
                 resting = all(task.done() or self._rests(task) for task in [*self.tasks, *workers])
                 rounds = rounds + 1 if resting else 0

@@ -12,9 +12,19 @@ from kairosd.core.events import Tier
 from kairosd.core.messages import Message, Usage, UseBroken
 from kairosd.core.policy import LEVELS, Level
 from kairosd.core.runs import ApprovalState, CallState, ParkedOn, RunState
+from kairosd.engine import runs
 from kairosd.engine.conversation import Conversation
-from kairosd.engine.runs import MAX_REPEATS, MAX_TURNS
-from kairosd.errors import DiskFullError, ModelProtocolError, ModelRefusedError, ModelUnavailableError, ToolError
+from kairosd.engine.runs import MAX_REPEATS
+from kairosd.errors import (
+    CheckoutError,
+    DiskFullError,
+    ExecutorError,
+    ModelProtocolError,
+    ModelRefusedError,
+    ModelUnavailableError,
+    SandboxError,
+    ToolError,
+)
 from kairosd.ports import Finish, Query
 
 pytestmark = pytest.mark.anyio
@@ -128,11 +138,12 @@ async def test_other_calls_in_between_are_no_circle(setup: Setup) -> None:
     assert len(setup.bell.rung) == MAX_REPEATS
 
 
-async def test_too_many_turns_end_over_budget(setup: Setup) -> None:
-    setup.actor.add(*[says("", use("bell", note=str(number))) for number in range(MAX_TURNS)])
+async def test_too_many_turns_end_over_budget(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "MAX_TURNS", 5)
+    setup.actor.add(*[says("", use("bell", note=str(number))) for number in range(5)])
     async with setup.running() as bench:
         run = await bench.run(await bench.tell())
-    assert (run.state, run.turns) == (RunState.OVER_BUDGET, MAX_TURNS)
+    assert (run.state, run.turns) == (RunState.OVER_BUDGET, 5)
 
 
 async def test_an_observer_has_no_edit_tools_and_is_denied_them(setup: Setup) -> None:
@@ -291,20 +302,52 @@ async def test_a_full_disk_makes_the_run_wait_and_not_fail(setup: Setup) -> None
 
 
 async def test_a_checkout_that_cannot_be_made_asks_the_owner_and_is_tried_again(setup: Setup) -> None:
-    setup.checkouts.problem = "this is no git checkout."
+    setup.checkouts.problems["ensure"] = CheckoutError("this is no git checkout.")
     setup.actor.add(says("", WRITE), says("done"))
     async with setup.running() as bench:
         run = await bench.tell()
         assert (await bench.run(run)).parked_on is ParkedOn.OWNER
         assert "no git checkout" in str((await bench.question())["question"])
-        setup.checkouts.problem = ""
+        setup.checkouts.problems.clear()
         await bench.answer()
         assert (await bench.run(run)).state is RunState.DONE
     assert list(setup.checkouts.landed) == [run]
 
 
+@pytest.mark.parametrize("error", [SandboxError("no bubblewrap"), ExecutorError("it died"), CheckoutError("gone")])
+@pytest.mark.parametrize("where", ["ensure", "land", "keep_base"])
+async def test_whatever_is_wrong_with_a_checkout_the_run_is_not_left_behind(
+    setup: Setup, where: str, error: Exception
+) -> None:
+    """It parks or ends; as `running` without a worker it would hold its workspace for ever."""
+    protected = use("write", path=".envrc", content="")
+    setup.actor.add(says("", WRITE, *([protected] if where == "keep_base" else [])), says("done"))
+    setup.checkouts.problems[where] = error
+    async with setup.running() as bench:
+        run = await bench.tell()
+        assert (await bench.run(run)).state in (RunState.PARKED, RunState.FAILED, RunState.DONE_UNCHECKED)
+
+
+async def test_a_parked_runs_base_is_kept_from_the_owners_gc_until_it_is_through(setup: Setup) -> None:
+    setup.actor.add(says("", WRITE, use("write", path=".envrc", content="")), says("done"))
+    async with setup.running() as bench:
+        run = await bench.tell()
+        assert setup.checkouts.kept == {run}
+        await bench.answer()
+        assert (await bench.run(run)).state is RunState.DONE
+    assert setup.checkouts.kept == set()
+
+
+async def test_a_stopped_runs_base_is_let_go(setup: Setup) -> None:
+    setup.actor.add(says("", WRITE, use("write", path=".envrc", content="")))
+    async with setup.running() as bench:
+        run = await bench.tell()
+        await bench.engine.desk.stop(run)
+    assert setup.checkouts.kept == set()
+
+
 async def test_a_no_to_going_on_cancels_the_run(setup: Setup) -> None:
-    setup.checkouts.problem = "this is no git checkout."
+    setup.checkouts.problems["ensure"] = CheckoutError("this is no git checkout.")
     setup.actor.add(says("", WRITE))
     async with setup.running() as bench:
         run = await bench.tell()
@@ -336,9 +379,7 @@ async def ended(bench: Bench, run: str) -> list[str]:
     ("stall", "state"),
     [("plan", CallState.REQUESTED), ("before", CallState.INTENDED), ("after", CallState.INTENDED)],
 )
-async def test_a_crash_around_an_effect_repeats_and_loses_nothing(
-    setup: Setup, stall: str, state: CallState
-) -> None:
+async def test_a_crash_around_an_effect_repeats_and_loses_nothing(setup: Setup, stall: str, state: CallState) -> None:
     setup.bell.stall = stall
     run = await crash_at(setup, state=state)
     async with setup.running() as bench:
@@ -400,10 +441,12 @@ async def test_a_result_that_did_not_reach_the_transcript_is_told_after_the_cras
 
 @pytest.mark.parametrize("last", ["words", "finish"])
 async def test_a_crash_between_the_last_word_and_its_end_asks_the_model_nothing_more(setup: Setup, last: str) -> None:
+    """The turn is in the transcript, and whatever was to follow it is not."""
+
     async def append(real: object, run: str, entry: dict[str, object]) -> None:
-        if entry["kind"] == "finish":
-            await forever()
         await real(run, entry)  # type: ignore[operator]
+        if entry["kind"] == ("turn" if last == "words" else "result"):
+            await forever()
 
     setup.hooks = {"transcripts": {"append": append}}
     setup.actor.add(says("all done") if last == "words" else a_finish())  # type: ignore[arg-type]

@@ -35,8 +35,19 @@ def build_engine(ground: Ground, outside: Outside, *, controls: Controls) -> Eng
     expires = timedelta(seconds=config.approval_expires_seconds)
     feed, outbox = Feed(), outside.outbox
     asking = Asking(stores, clock, tariffs=tariff_of, tell=outbox.queue)
+    workspaces = {one.name: one for one in config.workspaces}
     ending = Ending(
-        EndingDeps(stores, clock, outside.checkouts, outside.files, feed, outbox.address, outside.author, expires)
+        EndingDeps(
+            stores=stores,
+            clock=clock,
+            checkouts=outside.checkouts,
+            files=outside.files,
+            feed=feed,
+            address=outbox.address,
+            author=outside.author,
+            expires=expires,
+            workspaces=workspaces,
+        )  # fmt: skip
     )
     tooling = Tooling(
         stores=stores, clock=clock, asking=asking, model=lambda: outside.models.get(config.roles.act),
@@ -67,7 +78,8 @@ def build_engine(ground: Ground, outside: Outside, *, controls: Controls) -> Eng
         initiatives[name] = Initiative(around, settings, workspace=place.workspace, repository=place.repository)
     office = Office(
         stores=stores, clock=clock, files=outside.files, feed=feed, inbox=inbox, dispatcher=dispatcher,
-        checkouts=outside.checkouts, initiatives=initiatives, workspaces={one.name: one for one in config.workspaces},
+        checkouts=outside.checkouts, initiatives=initiatives, workspaces=workspaces,
+        repositories={name: place.repository for name, place in outside.places.items()},
         queue=outbox.queue, status=lambda: status_of(ground, asking), reload=controls.reload,
         edit_workspace=controls.edit_workspace, pause=lambda on: setattr(ground.condition, "paused", on),
     )  # fmt: skip

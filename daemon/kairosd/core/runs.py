@@ -61,11 +61,14 @@ CALL_MOVES: Mapping[CallState, frozenset[CallState]] = {
     CallState.REQUESTED: frozenset(
         {CallState.DENIED, CallState.PARKED, CallState.INTENDED, CallState.SUCCEEDED, CallState.FAILED}
     ),
-    CallState.PARKED: frozenset({CallState.DENIED, CallState.INTENDED, CallState.REQUESTED}),
+    # A read-only call that was asked about has no intent: it goes straight to its outcome.
+    CallState.PARKED: frozenset(
+        {CallState.DENIED, CallState.INTENDED, CallState.REQUESTED, CallState.SUCCEEDED, CallState.FAILED}
+    ),
     CallState.INTENDED: frozenset({CallState.SUCCEEDED, CallState.FAILED, CallState.UNKNOWN}),
     CallState.UNKNOWN: frozenset({CallState.SUCCEEDED, CallState.NOT_DONE}),
     # A probe has proved that nothing happened: the same call may be tried again.
-    CallState.NOT_DONE: frozenset({CallState.INTENDED}),
+    CallState.NOT_DONE: frozenset({CallState.INTENDED, CallState.DENIED, CallState.FAILED}),
 }
 
 

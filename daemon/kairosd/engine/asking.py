@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -31,6 +32,16 @@ class Reply:
         return (self.usage.input or 0) + (self.usage.output or 0) + self.usage.cache_read + self.usage.cache_write
 
 
+class Cost:
+    """Adds up prices in micro-dollars; one unknown makes the sum unknown."""
+
+    def __init__(self) -> None:
+        self.total: int | None = 0
+
+    def add(self, price: int | None) -> None:
+        self.total = None if price is None or self.total is None else self.total + price
+
+
 class Asking:
     """Makes model calls, keeps their books, and knows which models are down."""
 
@@ -48,6 +59,10 @@ class Asking:
         number = await self._calls.reserve(cause, role, model=model.model, now=self._clock.now())
         try:
             reply = await self._collect(model, prompt, on_text=on_text)
+        except asyncio.CancelledError:
+            now = self._clock.now()
+            await asyncio.shield(self._calls.settle(number, Usage(), price=None, outcome="cancelled", now=now))
+            raise
         except ModelError as error:
             await self._calls.settle(number, Usage(), price=None, outcome=type(error).__name__, now=self._clock.now())
             self._mark_down(model, error)

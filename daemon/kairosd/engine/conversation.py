@@ -88,6 +88,9 @@ class Conversation:
         self._open = [OpenUse(position, use) for position, use in enumerate(uses)]
         told = tuple(use if isinstance(use, ToolUse) else ToolUse(use.id, use.name, {}) for use in uses)
         self._messages.append(Message("assistant", str(entry["text"]), uses=told))
+        if not uses:
+            # Words without a call are how most models end: they are the answer, and nothing vouches for them.
+            self.finish = Finish(str(entry["text"]).strip() or "(no answer)")
 
     def _take_result(self, entry: JsonObject) -> None:
         self._open = [item for item in self._open if item.use.id != entry["use"]]

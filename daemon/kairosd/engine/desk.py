@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from kairosd.core.decisions import Decision, Verdict
@@ -16,13 +17,15 @@ from kairosd.core.runs import ENDED, ApprovalState, Run, RunState
 from kairosd.core.workspaces import Workspace, World
 from kairosd.engine import views
 from kairosd.engine.checkouts import Checkouts
+from kairosd.engine.conversation import Conversation
 from kairosd.engine.dispatch import Dispatcher
 from kairosd.engine.inbox import Inbox
 from kairosd.engine.initiative import Initiative
 from kairosd.engine.instructions import NAMES, is_trusted, pin, read_instructions
+from kairosd.engine.repository import Repository
 from kairosd.engine.signals import Feed
 from kairosd.engine.why import chain, find
-from kairosd.errors import CheckoutError, NotFoundError, UsageError
+from kairosd.errors import CheckoutError, NotFoundError, SandboxError, UsageError
 from kairosd.ports import Clock, Files, Query, Stores, Update
 
 TEXT_MAX = 20_000  # characters of one message
@@ -41,6 +44,7 @@ class Office:
     checkouts: Checkouts
     initiatives: Mapping[str | None, Initiative]
     workspaces: Mapping[str, Workspace]
+    repositories: Mapping[str, Repository]
     queue: Callable[[NoticeDraft], None]
     status: Callable[[], JsonObject]
     reload: Callable[[], JsonObject]
@@ -68,9 +72,13 @@ class OwnersDesk:
                 "ticks_skipped": skipped,
                 **live,
             },
+            "next_wake": views.iso(min(wakes) if (wakes := self._wakes()) else None),
             "notices": {name: counters.get(f"notices_{name}", 0) for name in ("queued", "delivered", "failed")},
             "workspaces": await self.workspaces(),
         }  # fmt: skip
+
+    def _wakes(self) -> list[datetime]:
+        return [one.next_wake for one in self._o.initiatives.values() if one.next_wake]
 
     async def tell(self, text: str, workspace: str | None, *, folder: str | None) -> JsonObject:
         if not text.strip():
@@ -102,6 +110,9 @@ class OwnersDesk:
             if still := await self._standstill(found.id):
                 yield still
                 return
+            for said in (await Conversation.load(self._stores.transcripts, found.id)).messages:
+                if said.role == "assistant" and said.text:
+                    yield Update("text", said.text)
             async for update in updates:
                 yield await self._completed(found.id, update)
                 if update.kind in ("ended", "parked"):
@@ -167,9 +178,21 @@ class OwnersDesk:
         if workspace is None or run.base is None:
             return ""
         try:
-            return await self._o.checkouts.diff(run, workspace)
-        except CheckoutError as error:
+            if run.commit and run.branch:
+                return await self._landed_diff(run, run.commit)
+            return "" if run.patch else await self._o.checkouts.diff(run, workspace)
+        except (CheckoutError, SandboxError) as error:
             return f"(no diff: {error})"
+
+    async def _landed_diff(self, run: Run, commit: str) -> str:
+        """The checkout is gone: the run's commits are found in the owner's repository by their trailer."""
+        git = self._o.repositories[run.workspace].git()
+        found = await git("log", "--format=%H", "--fixed-strings", f"--grep={run.id}", commit)
+        oldest = found.stdout.decode().split()[-1:] or [commit]
+        outcome = await git("diff", f"{oldest[0]}^", commit)
+        if outcome.code != 0:  # a first commit has no parent
+            outcome = await git("show", "--format=", commit)
+        return outcome.stdout.decode("utf-8", "replace")
 
     async def why(self, identifier: str) -> Sequence[JsonObject]:
         return await chain(self._stores, identifier)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 from kairosd.core.runs import ApprovalState, ParkedOn, Run, RunState
 from kairosd.engine.runs import Place, Tooling, Worker
@@ -72,20 +73,21 @@ class Dispatcher:
             return  # its workspace is not configured now; it stays queued and `status` shows it
         started = await self._t.stores.runs.start(queued.id, self._t.clock.now())
         if started is not None:
-            contained = contain(self._work(started, place), f"run {started.id}", clock=self._t.clock)
-            self._workers[started.id] = group.create_task(contained)
+            self._workers[started.id] = group.create_task(self._work(started, place))
 
     async def _work(self, run: Run, place: Place) -> None:
         worker = Worker(self._t, place, run=run)
+
+        async def failed(reason: str) -> None:
+            await self._t.ending.give_up(worker.run, RunState.FAILED, reason=reason)
+
         try:
-            await self._drive(worker)
+            await contain(partial(self._drive, worker), f"run {run.id}", failed=failed)
         except asyncio.CancelledError:
             if run.id not in self._cancelled:
                 raise
             # The one place that shields: the state is written even though the task is being cancelled.
             await asyncio.shield(self._t.ending.give_up(worker.run, RunState.CANCELLED, reason="stopped by the owner"))
-        except TransitionError:
-            return  # ended by somebody else meanwhile: what they wrote stands
         finally:
             self._workers.pop(run.id, None)
             self._cancelled.discard(run.id)
@@ -99,6 +101,8 @@ class Dispatcher:
                     return await worker.drive()
                 reason = "the owner did not want it to go on"
                 return await self._t.ending.give_up(worker.run, RunState.CANCELLED, reason=reason)
+            except TransitionError:
+                return None  # ended by somebody else meanwhile: what they wrote stands
             except StoreError:
                 # A full disk: all that was done is in the ledger, so the run is taken up again where it stopped.
                 await self._t.clock.sleep(STORE_RETRY)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -13,15 +14,19 @@ from kairosd.core.ids import mint
 from kairosd.core.json import JsonObject
 from kairosd.core.notices import Notice, NoticeDraft, Severity
 from kairosd.core.runs import Approval, ApprovalState, Call, CallState, ParkedOn, Run, RunState, call_hash
+from kairosd.core.workspaces import Workspace
 from kairosd.engine.checkouts import Checkouts
 from kairosd.engine.checks import evaluate
 from kairosd.engine.landing import Landed
 from kairosd.engine.ledger import CODE_LETTERS, Park, question_notice
 from kairosd.engine.signals import Feed
+from kairosd.errors import CheckoutError, SandboxError
 from kairosd.ports import Clock, Files, Finish, Stores, Update
 
 if TYPE_CHECKING:
     from kairosd.engine.runs import Place
+
+log = logging.getLogger("kairosd.ending")
 
 LAND = "land"  # the ledger's name for the daemon's own effect
 LANDING_TURN = 1_000_000  # sorts the landing after every turn of the model's
@@ -39,6 +44,7 @@ class EndingDeps:
     address: Callable[[NoticeDraft], Sequence[Notice]]
     author: tuple[str, str]
     expires: timedelta
+    workspaces: Mapping[str, Workspace]
 
 
 class Ending:
@@ -61,8 +67,6 @@ class Ending:
             run = replace(run, branch=landed.branch, patch=patch, commit=landed.commit)
         how = f"{landed.how}\n{landed.note}".strip() if landed else ""
         await self._end(run, _state_of(run.checks), how=how)
-        if run.base:
-            await self._checkouts.drop_base(run, place.workspace)
 
     async def give_up(self, run: Run, state: RunState, *, reason: str) -> None:
         """Ends a run that did not reach its goal; its checkout stays for `[retention]`."""
@@ -130,8 +134,19 @@ class Ending:
             "patch": run.patch, "how": how,
         }  # fmt: skip
         self._d.feed.publish(run.id, Update("ended", run.result, data))
-        if run.base is not None and state in (RunState.DONE, RunState.DONE_UNCHECKED):
+        await self._let_go(ended)
+
+    async def _let_go(self, run: Run) -> None:
+        workspace = self._d.workspaces.get(run.workspace)
+        if run.base is None or workspace is None:
+            return
+        if run.state in (RunState.DONE, RunState.DONE_UNCHECKED):
             await self._checkouts.discard(run)
+        try:
+            await self._checkouts.drop_base(run, workspace)
+        except (CheckoutError, SandboxError) as error:
+            # The run has ended all the same; what stays is a name that costs nothing.
+            log.warning("refs/kairos/base/%s stays in %s: %s", run.id, run.workspace, error)
 
 
 def slug_of(goal: str) -> str:

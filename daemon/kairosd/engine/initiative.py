@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -10,16 +11,16 @@ from kairosd.core.decisions import Answer, Decision, Verdict, allowed_answers, a
 from kairosd.core.events import Draft, Event, Tier
 from kairosd.core.ids import mint
 from kairosd.core.journal import Note
-from kairosd.core.messages import Form, Message, Prompt, ToolUse, Usage
+from kairosd.core.messages import Form, Message, Prompt, ToolUse
 from kairosd.core.notices import Notice, NoticeDraft
 from kairosd.core.runs import Run, RunState
 from kairosd.core.workspaces import Workspace, World
-from kairosd.engine.asking import Asking, Reply
+from kairosd.engine.asking import Asking, Cost, Reply
 from kairosd.engine.digest import compose
 from kairosd.engine.instructions import Instructions, pin, read_instructions
 from kairosd.engine.repository import Repository, Survey
 from kairosd.engine.signals import Alarm
-from kairosd.errors import ModelError, ModelProtocolError, ModelUnavailableError
+from kairosd.errors import ModelError, ModelProtocolError, ModelUnavailableError, StoreError
 from kairosd.ports import Claim, Clock, Files, Model, Query, Stores
 from kairosd.prompts import text_of
 
@@ -115,6 +116,8 @@ class Initiative:
         if self._around.paused() or self._settings.mode == "off" or await self._busy():
             return None
         sight = await self._see(world)
+        if sight is not None and not world.fingerprint:
+            world = await self._remember(world, sight)
         if sight is None or sight.fingerprint == world.fingerprint:
             self.ticks_skipped += 1
             return None
@@ -130,14 +133,23 @@ class Initiative:
         world = await self._world()
         self.next_wake = datetime.fromisoformat(world.next_wake) if world.next_wake else None
         sight = await self._see(world)
-        if sight is None:
-            return
+        if sight is not None:
+            await self._remember(world, sight)
+
+    async def _remember(self, world: World, sight: Sight) -> World:
+        """Stores what is seen. A change acknowledged before a crash stays one: its event is still to be decided."""
+        now = self._clock.now()
+        waiting = await self._stores.events.pending(self.name, now) or await self._stores.events.next_due(
+            self.name, now
+        )
+        fingerprint = world.fingerprint if world.fingerprint and waiting else sight.fingerprint
         pinned = world.trusted_hashes
-        if self._workspace.trusted and not pinned:
+        if self._workspace is not None and self._workspace.trusted and not pinned:
             pinned = pin(sight.instructions.hashes)
-        note = Note("workspace.looked", workspace=self._workspace.name, data={"fingerprint": sight.fingerprint})
-        seen = replace(world, fingerprint=sight.fingerprint, trusted_hashes=pinned)
-        await self._stores.worlds.put(seen, note, now=self._clock.now())
+        note = Note("workspace.looked", workspace=world.workspace, data={"fingerprint": fingerprint})
+        seen = replace(world, fingerprint=fingerprint, trusted_hashes=pinned)
+        await self._stores.worlds.put(seen, note, now=now)
+        return seen
 
     async def _look(self) -> datetime | None:
         """Passes the gates; at their end one decision. Returns when to look again, None = when something rings."""
@@ -153,12 +165,14 @@ class Initiative:
         sight = await self._see(world)
         if sight is None:
             return now + timedelta(seconds=60)  # a lost mount comes back by itself
+        if self._workspace is not None and not world.fingerprint:
+            world = await self._remember(world, sight)
         same_tier = [event for event in events if event.tier is events[0].tier]
         batch = await self._without_stale_hints(same_tier, world, sight=sight)
         if not batch:
             return now
         self._last_call = now
-        return await self._decide(batch, world, sight=sight)
+        return await self._decide(batch, sight)
 
     async def _busy(self) -> bool:
         if self.name is None:
@@ -182,7 +196,7 @@ class Initiative:
             await self._stores.events.coalesce([event.id for event in stale], reason, now=self._clock.now())
         return [event for event in events if event not in stale]
 
-    async def _decide(self, batch: list[Event], world: World, *, sight: Sight) -> datetime | None:
+    async def _decide(self, batch: list[Event], sight: Sight) -> datetime | None:
         now = self._clock.now()
         asked = Decision(
             id=mint("d", now), workspace=self.name, tier=batch[0].tier, verdict=Verdict.ASKED, reason="", goal="",
@@ -192,15 +206,35 @@ class Initiative:
         claim = await self._stores.events.claim(asked, asked.events, now=now)
         if claim is None:
             return now
+        settled = False
         try:
-            answer, reply = await self._ask(claim.decision, claim.events, sight=sight)
+            answer, price = await self._ask(claim.decision, claim.events, sight=sight)
+            await self._conclude(claim, answer, price=price)
+            self._failures, settled = 0, True
         except ModelError as error:
+            settled = True
             return await self._postpone(claim.decision, error)
-        self._failures = 0
-        await self._conclude(claim, answer, reply=reply, world=world)
-        return None
+        finally:
+            if not settled:
+                await asyncio.shield(self._give_back(claim.decision))
+        return now
 
-    async def _ask(self, decision: Decision, events: Sequence[Event], *, sight: Sight) -> tuple[Answer, Reply]:
+    async def _give_back(self, decision: Decision) -> None:
+        """A fault of ours: the events lose a try, so that a batch that always breaks ends up dead and not in a loop."""
+        task = asyncio.current_task()
+        stopping = task is not None and task.cancelling() > 0
+        retry_at = self._clock.now() + timedelta(seconds=0 if stopping else FIRST_RETRY)
+        why = "Kairos was stopped" if stopping else "something broke inside Kairos"
+        while True:
+            try:
+                return await self._stores.events.release(decision.id, why, retry_at=retry_at, blame=not stopping)
+            except StoreError:
+                if stopping:
+                    return None  # the next start takes them up
+                await self._clock.sleep(FIRST_RETRY)
+
+    async def _ask(self, decision: Decision, events: Sequence[Event], *, sight: Sight) -> tuple[Answer, int | None]:
+        """The answer, and what every try for it cost."""
         allowed = allowed_answers(decision.tier, has_workspace=decision.workspace is not None)
         form = Form("decide", "Say whether to act.", answer_schema(allowed))
         prompt = Prompt(
@@ -210,16 +244,17 @@ class Initiative:
             max_tokens=ANSWER_TOKENS,
         )
         model = self._around.model()
-        problem = ""
+        problem, cost = "", Cost()
         for _ in range(2):
             try:
                 reply = await self._around.asking.ask(model, prompt, cause=decision.id, role="decide")
-                return _read(reply, form.name, allowed=allowed), reply
+                cost.add(reply.price)
+                return _read(reply, form.name, allowed=allowed), cost.total
             except (ModelProtocolError, ValueError) as error:
                 problem = str(error)
         wait = Verdict.WAIT if Verdict.WAIT in allowed else Verdict.IGNORE
         unusable = Answer(wait, f"the model's answer was not usable twice: {problem}"[:500], "", 0, 900)
-        return unusable, Reply("", (), "end", Usage(), None)
+        return unusable, cost.total
 
     async def _digest(self, events: Sequence[Event], sight: Sight) -> str:
         place = Query(workspace=self.name, limit=4)
@@ -243,12 +278,13 @@ class Initiative:
         await self._stores.events.release(decision.id, str(error), retry_at=retry_at, blame=False)
         return retry_at
 
-    async def _conclude(self, claim: Claim, answer: Answer, *, reply: Reply, world: World) -> None:
+    async def _conclude(self, claim: Claim, answer: Answer, *, price: int | None) -> None:
         now, asked = self._clock.now(), claim.decision
+        world = await self._world()  # read again: the owner may have trusted the workspace meanwhile
         wake = self._wake_at(answer, world, claim=claim, now=now)
         made = replace(
             asked, verdict=answer.verdict, reason=answer.reason, goal=answer.goal, confidence=answer.confidence,
-            price=reply.price, next_wake=wake, concluded_at=now,
+            price=price, next_wake=wake, concluded_at=now,
         )  # fmt: skip
         run: Run | None = None
         notices: tuple[Notice, ...] = ()

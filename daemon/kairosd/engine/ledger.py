@@ -22,6 +22,7 @@ from kairosd.ports import Clock, Stores, Tool, ToolAnswer, ToolContext
 CODE_LETTERS = "bcdfghjkmnpqrstvwxz"  # no vowels, so that no code spells a word
 RESULT_MAX = 16_000
 
+REFUSED = frozenset({ApprovalState.DENIED, ApprovalState.EXPIRED, ApprovalState.WITHDRAWN})
 ENDED_CALLS = frozenset({CallState.SUCCEEDED, CallState.FAILED, CallState.DENIED})
 
 
@@ -97,19 +98,24 @@ class Ledger:
             return await self._refuse(call, CallState.FAILED, reason=str(error))
 
     async def _go(self, run: Run, call: Call, *, tool: Tool, context: ToolContext) -> Settled:
-        """Judged first: a plan reads what it would replace, and a denied call reads nothing."""
+        """The owner's no comes first, then the gate, then the plan; a yes holds for exactly what was planned."""
+        approval = await self._approvals.of_call(call.id) if call.state is CallState.PARKED else None
+        if approval is not None and approval.state in REFUSED:
+            reason = f"the owner did not allow this ({approval.state})"
+            return await self._refuse(call, CallState.DENIED, reason=reason)
         follow = partial(context.files.resolve, context.root)
         opinion = await asyncio.to_thread(self.gate.judge, tool, call.arguments, run=run, follow=follow)
-        if call.state is CallState.REQUESTED and opinion.ruling is Ruling.DENY:
-            return await self._refuse(
-                replace(call, rule=opinion.rule), CallState.DENIED, reason=f"denied: {opinion.rule}"
-            )
+        if opinion.ruling is Ruling.DENY:
+            told = f"denied: {opinion.rule}"
+            return await self._refuse(replace(call, rule=opinion.rule), CallState.DENIED, reason=told)
+        if approval is not None and approval.state is ApprovalState.OPEN:
+            raise Park(ParkedOn.APPROVAL, None)
         if tool.effect:
             call = replace(call, plan=await tool.plan(call.arguments, context))
-        if call.state is CallState.REQUESTED and opinion.ruling is Ruling.ASK:
+        if call.state is CallState.PARKED:
+            await self._use(run, call, approval=approval)
+        elif opinion.ruling is Ruling.ASK and call.state is CallState.REQUESTED:
             raise self._question(run, call, opinion=opinion)
-        if call.state is CallState.PARKED and (refusal := await self._after_question(run, call)):
-            return refusal
         return await self._do(call, tool, context=context)
 
     async def _do(self, call: Call, tool: Tool, *, context: ToolContext) -> Settled:
@@ -132,28 +138,15 @@ class Ledger:
             return await self._move(replace(call, result=told), CallState.SUCCEEDED)
         return await self._move(call, CallState.NOT_DONE)
 
-    async def _after_question(self, run: Run, call: Call) -> Settled | None:
-        """What the owner said. None = go ahead, with exactly what was approved."""
-        approval = await self._approvals.of_call(call.id)
-        if approval is None or approval.state is ApprovalState.STALE:
+    async def _use(self, run: Run, call: Call, *, approval: Approval | None) -> None:
+        """Spends the owner's yes. Raises `Park` with a new question when it does not fit what would happen now."""
+        fits = approval is not None and approval.hash == bound_hash(call)
+        if approval is not None and approval.state is ApprovalState.APPROVED:
+            state = ApprovalState.USED if fits else ApprovalState.STALE
+            await self._approvals.move(approval.id, state, now=self._clock.now())
+        # A yes that is spent already stands for this exact call: the crash came before the intent.
+        if not fits or approval is None or approval.state is ApprovalState.STALE:
             raise self._question(run, call, opinion=self._ask_again(call))
-        match approval.state:
-            case ApprovalState.OPEN:
-                raise Park(ParkedOn.APPROVAL, None)
-            case ApprovalState.APPROVED if approval.hash == bound_hash(call):
-                await self._approvals.move(approval.id, ApprovalState.USED, now=self._clock.now())
-            case ApprovalState.APPROVED:
-                await self._approvals.move(approval.id, ApprovalState.STALE, now=self._clock.now())
-                raise self._question(run, call, opinion=self._ask_again(call))
-            case ApprovalState.USED if approval.hash != bound_hash(call):
-                raise self._question(run, call, opinion=self._ask_again(call))
-            case ApprovalState.USED:
-                pass  # the crash came between the yes and the intent: the yes stands for this exact call
-            case _:
-                return await self._refuse(
-                    call, CallState.DENIED, reason=f"the owner did not allow this ({approval.state})"
-                )
-        return None
 
     @staticmethod
     def _ask_again(call: Call) -> Opinion:

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from kairosd.core.events import Event, Tier
+from kairosd.core.events import Event
 from kairosd.core.messages import Prompt, ToolSpec, ToolUse
 from kairosd.core.notices import NoticeDraft
 from kairosd.core.policy import LEVELS, Level, Permission
-from kairosd.core.runs import Run, RunState
+from kairosd.core.runs import ParkedOn, Run, RunState
 from kairosd.core.workspaces import Workspace
 from kairosd.engine.asking import Asking, Reply
 from kairosd.engine.checkouts import Checkouts
@@ -21,8 +21,17 @@ from kairosd.engine.instructions import read_instructions
 from kairosd.engine.ledger import Ledger, Park
 from kairosd.engine.repository import Repository
 from kairosd.engine.signals import Feed
-from kairosd.errors import CheckoutError, ModelProtocolError, ModelUnavailableError, ToolError
-from kairosd.ports import Clock, Files, Finish, Model, Stores, Tool, ToolContext, Update
+from kairosd.errors import (
+    CheckoutError,
+    ExecutorError,
+    ModelProtocolError,
+    ModelRefusedError,
+    ModelUnavailableError,
+    SandboxError,
+    ToolError,
+    UsageError,
+)
+from kairosd.ports import Clock, Files, Model, Stores, Tool, ToolContext, Update
 from kairosd.prompts import text_of
 
 MAX_TURNS = 40  # a run that has not ended by then goes round in circles
@@ -66,6 +75,7 @@ class Worker:
         self._place = place
         self.run = run
         self._recent: list[str] = []
+        self._counted = (0, 0)
 
     async def drive(self) -> None:
         """The loop: answer what is open, else ask the model, until somebody says it is through."""
@@ -84,9 +94,9 @@ class Worker:
             await self._t.ending.conclude(self.run, self._place, finish=talk.finish)
         except Park as park:
             await self._park(park)
-        except GaveUpError as reason:
+        except (GaveUpError, ModelRefusedError) as reason:
             await self._t.ending.give_up(self.run, RunState.FAILED, reason=str(reason))
-        except CheckoutError as error:
+        except (CheckoutError, SandboxError, ExecutorError) as error:
             await self._park(self._t.ending.stuck(self.run, str(error)))
 
     async def _turn(self, talk: Conversation) -> None:
@@ -96,9 +106,6 @@ class Worker:
         self.run = replace(self.run, turns=self.run.turns + 1, tokens=self.run.tokens + reply.tokens, price=price)
         await talk.add_turn(reply, model.model)
         await self._t.stores.runs.update(self.run)
-        if not reply.uses:
-            # Words without a call are how most models end: they are the answer, and nothing vouches for them.
-            await talk.add_finish(Finish(reply.text.strip() or "(no answer)"))
 
     async def _answer(self, talk: Conversation, item: OpenUse) -> None:
         use = item.use
@@ -109,7 +116,7 @@ class Worker:
         if tool is None:
             told = f"there is no tool {use.name}; there are: {', '.join(self._t.tools)}"
             return await talk.add_result(use.id, told, error=True)
-        if warning := self._repeats(use):
+        if warning := self._repeats(use, (talk.turn, item.position)):
             return await talk.add_result(use.id, warning, error=True)
         self._publish("call", f"{use.name}", data={"tool": use.name, "arguments": dict(use.arguments)})
         context = await self._context(tool)
@@ -121,15 +128,18 @@ class Worker:
         self._publish("result", settled.answer.text[:2000], data={"tool": use.name, "error": settled.error})
         if settled.answer.sleep_seconds:
             await self._t.clock.sleep(settled.answer.sleep_seconds)
-        await talk.add_result(use.id, settled.answer.text, error=settled.error)
         if settled.answer.finish:
             await talk.add_finish(settled.answer.finish)
-        return None
+        return await talk.add_result(use.id, settled.answer.text, error=settled.error)
 
     async def _context(self, tool: Tool) -> ToolContext:
         """What the tool sees: the workspace as it is, or this run's checkout from its first change on."""
         run, place = self.run, self._place
-        if run.base is None and tool.permission in (Permission.EDIT, Permission.COMMIT) and _may_edit(run):
+        if (
+            run.base is None
+            and tool.permission in (Permission.EDIT, Permission.COMMIT)
+            and tool.permission in LEVELS[Level(run.level)]
+        ):
             checkout = await self._t.checkouts.ensure(run, place.workspace)
             self.run = run = replace(run, base=checkout.snapshot)
             await self._t.stores.runs.update(run)
@@ -189,9 +199,12 @@ class Worker:
                 self._publish("waiting", str(error), data={"seconds": int(delay)})
                 await self._t.clock.sleep(delay)
 
-    def _repeats(self, use: ToolUse) -> str | None:
+    def _repeats(self, use: ToolUse, place: tuple[int, int]) -> str | None:
+        """What to tell a model that asks for the same thing again; `place` (turn, position) is counted once."""
         mark = f"{use.name} {json.dumps(dict(use.arguments), sort_keys=True, default=str)}"
-        self._recent = [*self._recent, mark] if self._recent[-1:] == [mark] else [mark]
+        if place != self._counted:
+            self._recent = [*self._recent, mark] if self._recent[-1:] == [mark] else [mark]
+            self._counted = place
         if len(self._recent) >= MAX_REPEATS:
             raise GaveUpError(f"the model asked for the same call {MAX_REPEATS} times: {use.name}")
         if len(self._recent) >= 3:
@@ -199,7 +212,7 @@ class Worker:
         return None
 
     async def _park(self, park: Park) -> None:
-        if self.run.base:
+        if self.run.base and park.on is ParkedOn.APPROVAL:
             await self._t.checkouts.keep_base(self.run, self._place.workspace)
         await self._t.stores.runs.park(
             self.run, park.on, approval=park.approval, notices=park.notices, now=self._t.clock.now()
@@ -214,7 +227,10 @@ class Worker:
     # What tools may ask of the daemon (ToolServices).
 
     async def read_event(self, event: str) -> Event:
-        found = await self._t.stores.events.get(event)
+        try:
+            found = await self._t.stores.events.get(event)
+        except UsageError as error:
+            raise ToolError(str(error)) from error
         if found.workspace != self.run.workspace:
             raise ToolError(f"{event} belongs to another workspace")
         return found
@@ -230,10 +246,6 @@ class GaveUpError(Exception):
 def tool_set(tools: Mapping[str, Tool], level: Level) -> tuple[ToolSpec, ...]:
     """The tools of a level, in stable order: what it would be refused anyway is not offered."""
     return tuple(tool.spec for _, tool in sorted(tools.items()) if tool.permission in LEVELS[level])
-
-
-def _may_edit(run: Run) -> bool:
-    return Permission.EDIT in LEVELS[Level(run.level)] and run.taint > Tier.PUBLIC
 
 
 def _result_limit(model: Model) -> int:

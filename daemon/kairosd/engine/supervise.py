@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from kairosd.errors import KairosError
 from kairosd.ports import Clock
 
 log = logging.getLogger("kairosd.supervise")
@@ -39,10 +40,13 @@ async def keep_running(part: Callable[[], Awaitable[None]], health: Health, *, c
         await clock.sleep(min(LAST_DELAY, FIRST_DELAY * 2 ** min(health.failures - 1, 10)))
 
 
-async def contain(work: Coroutine[None, None, None], name: str, *, clock: Clock) -> None:
-    """Runs `work` once; an exception is logged with its name and goes no further."""
-    began = clock.monotonic()
+async def contain(work: Callable[[], Awaitable[None]], name: str, *, failed: Callable[[str], Awaitable[None]]) -> None:
+    """Does `work` once. An exception goes no further: it is logged, and `failed` is told what happened."""
     try:
-        await work
-    except Exception:  # a run that breaks must not end the dispatcher and every other run with it
-        log.exception("%s broke after %.1f s", name, clock.monotonic() - began)
+        await work()
+    except Exception as error:  # a run that breaks must not end the dispatcher and every other run with it
+        log.exception("%s broke", name)
+        try:
+            await failed(f"something broke inside Kairos: {type(error).__name__}: {error} (the daemon's log says more)")
+        except KairosError:
+            log.exception("%s could not be ended", name)
