@@ -279,28 +279,33 @@ def sabotage(mechanism: str) -> None:
 
 def _without_outbox() -> None:
     """Lines go from memory straight to the journal's writer, as a daemon without the table would do it."""
-    waiting: list[dict[str, Any]] = []
-    committed = Lines.committed
+    waiting: list[tuple[int, str]] = []
+    committed, next_lines = Lines.committed, JournalWriter._next_lines
+
+    class Memory:
+        def execute(self, _: Any, after: Mapping[str, int]) -> list[tuple[int, str]]:
+            return [line for line in waiting if line[0] > after["after"]]
 
     def store(self: Lines, connection: Any) -> None:
         return None
 
     def hand_over(self: Lines) -> bool:
-        waiting.extend(self._waiting)
+        waiting.extend((int(str(line["seq"])), str(line["line"])) for line in self._waiting)
         return committed(self)
 
-    def next_lines(self: JournalWriter, connection: Any) -> Sequence[Any]:
-        return [store_journal.json.loads(str(line["line"])) for line in waiting if line["seq"] > self._mark.seq]
+    def from_memory(self: JournalWriter, connection: Any) -> Sequence[Any]:
+        return next_lines(self, Memory())  # type: ignore[arg-type]
 
     Lines.store = store  # type: ignore[method-assign]
     Lines.committed = hand_over  # type: ignore[method-assign]
-    JournalWriter._next_lines = next_lines  # type: ignore[method-assign,assignment]
+    JournalWriter._next_lines = from_memory  # type: ignore[method-assign,assignment]
 
 
 def _without_intent() -> None:
     """An effect begins without its row: after a crash nothing says that it may have happened."""
     move = RunStore.move_call
 
+    @functools.wraps(move)
     async def moved(*arguments: Any, **named: Any) -> Any:
         given = _given(move, arguments, named)
         return given["call"] if given["state"] is CallState.INTENDED else await move(*arguments, **named)

@@ -14,6 +14,7 @@ from kairosd.app.ground import Controls, Engine, Ground, Outside
 from kairosd.core.journal import Note
 from kairosd.core.json import JsonObject
 from kairosd.engine.asking import Asking
+from kairosd.engine.deciding import Decider
 from kairosd.engine.desk import Office, OwnersDesk
 from kairosd.engine.dispatch import Dispatcher
 from kairosd.engine.ending import Ending, EndingDeps
@@ -31,30 +32,9 @@ from kairosd.store.retention import carry_out, folder_sizes, plan_sweep
 
 def build_engine(ground: Ground, outside: Outside, *, controls: Controls) -> Engine:
     """Wires the use cases."""
-    stores, clock, config = ground.stores, ground.clock, ground.config
-    expires = timedelta(seconds=config.approval_expires_seconds)
-    feed, outbox = Feed(), outside.outbox
+    stores, clock, config, outbox = ground.stores, ground.clock, ground.config, outside.outbox
+    feed = Feed()
     asking = Asking(stores, clock, tariffs=tariff_of, tell=outbox.queue)
-    workspaces = {one.name: one for one in config.workspaces}
-    ending = Ending(
-        EndingDeps(
-            stores=stores,
-            clock=clock,
-            checkouts=outside.checkouts,
-            files=outside.files,
-            feed=feed,
-            address=outbox.address,
-            author=outside.author,
-            expires=expires,
-            workspaces=workspaces,
-        )  # fmt: skip
-    )
-    tooling = Tooling(
-        stores=stores, clock=clock, asking=asking, model=lambda: outside.models.get(config.roles.act),
-        files=outside.files, tools=load_tools(), checkouts=outside.checkouts, ending=ending, feed=feed,
-        ledger=Ledger(stores, Gate(config.policy), clock=clock, address=outbox.address, expires=expires),
-        tell=outbox.tell, author=outside.author,
-    )  # fmt: skip
     initiatives: dict[str | None, Initiative] = {}
     inbox = Inbox(stores, clock, initiatives=initiatives)
 
@@ -67,10 +47,11 @@ def build_engine(ground: Ground, outside: Outside, *, controls: Controls) -> Eng
         inbox.wake_set()
         dispatcher.wake()
 
-    dispatcher = Dispatcher(tooling, outside.places, ended=ended)
+    dispatcher = Dispatcher(build_tooling(ground, outside, asking=asking, feed=feed), outside.places, ended=ended)
     around = Surroundings(
-        stores=stores, clock=clock, asking=asking, model=lambda: outside.models.get(config.roles.decide),
-        files=outside.files, address=outbox.address, concluded=concluded, paused=lambda: ground.condition.paused,
+        stores=stores, clock=clock, files=outside.files, address=outbox.address, concluded=concluded,
+        decider=Decider(stores, clock, asking=asking, model=lambda: outside.models.get(config.roles.decide)),
+        paused=lambda: ground.condition.paused,
     )  # fmt: skip
     settings = Settings(config.initiative.spacing_seconds, config.initiative.mode, config.digest)
     initiatives[None] = Initiative(around, settings, workspace=None, repository=None)
@@ -78,7 +59,8 @@ def build_engine(ground: Ground, outside: Outside, *, controls: Controls) -> Eng
         initiatives[name] = Initiative(around, settings, workspace=place.workspace, repository=place.repository)
     office = Office(
         stores=stores, clock=clock, files=outside.files, feed=feed, inbox=inbox, dispatcher=dispatcher,
-        checkouts=outside.checkouts, initiatives=initiatives, workspaces=workspaces,
+        checkouts=outside.checkouts, initiatives=initiatives,
+        workspaces={one.name: one for one in config.workspaces},
         repositories={name: place.repository for name, place in outside.places.items()},
         queue=outbox.queue, status=lambda: status_of(ground, asking), reload=controls.reload,
         edit_workspace=controls.edit_workspace, pause=lambda on: setattr(ground.condition, "paused", on),
@@ -87,6 +69,23 @@ def build_engine(ground: Ground, outside: Outside, *, controls: Controls) -> Eng
         stores, clock, dispatcher=dispatcher, initiatives=initiatives.values(), sweep=lambda: sweep(ground)
     )
     return Engine(asking, dispatcher, initiatives, inbox, housekeeping, OwnersDesk(office), feed)
+
+
+def build_tooling(ground: Ground, outside: Outside, *, asking: Asking, feed: Feed) -> Tooling:
+    """What every run works with."""
+    stores, clock, config, outbox = ground.stores, ground.clock, ground.config, outside.outbox
+    expires = timedelta(seconds=config.approval_expires_seconds)
+    ending = EndingDeps(
+        stores=stores, clock=clock, checkouts=outside.checkouts, files=outside.files, feed=feed,
+        address=outbox.address, author=outside.author, expires=expires,
+        workspaces={one.name: one for one in config.workspaces},
+    )  # fmt: skip
+    return Tooling(
+        stores=stores, clock=clock, asking=asking, model=lambda: outside.models.get(config.roles.act),
+        files=outside.files, tools=load_tools(), checkouts=outside.checkouts, ending=Ending(ending), feed=feed,
+        ledger=Ledger(stores, Gate(config.policy), clock=clock, address=outbox.address, expires=expires),
+        tell=outbox.tell, author=outside.author,
+    )  # fmt: skip
 
 
 def load_tools() -> dict[str, Tool]:

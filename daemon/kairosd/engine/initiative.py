@@ -7,26 +7,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from kairosd.core.decisions import Answer, Decision, Verdict, allowed_answers, answer_schema, parse_answer
+from kairosd.core.decisions import Answer, Decision, Verdict
 from kairosd.core.events import Draft, Event, Tier
 from kairosd.core.ids import mint
 from kairosd.core.journal import Note
-from kairosd.core.messages import Form, Message, Prompt, ToolUse
 from kairosd.core.notices import Notice, NoticeDraft
 from kairosd.core.runs import Run, RunState
 from kairosd.core.workspaces import Workspace, World
-from kairosd.engine.asking import Asking, Cost, Reply
-from kairosd.engine.digest import compose
+from kairosd.engine.deciding import Decider
 from kairosd.engine.instructions import Instructions, pin, read_instructions
 from kairosd.engine.repository import Repository, Survey
 from kairosd.engine.signals import Alarm
-from kairosd.errors import ModelError, ModelProtocolError, ModelUnavailableError, StoreError
-from kairosd.ports import Claim, Clock, Files, Model, Query, Stores
-from kairosd.prompts import text_of
+from kairosd.errors import ModelError, ModelUnavailableError, StoreError
+from kairosd.ports import Claim, Clock, Files, Stores
 
 HINTS = frozenset({"files", "tick"})  # they say "look"; what they saw is in the world, or is not worth a call
 RECORD_ONLY = frozenset({("boot", "boot"), ("webhook", "ping")})
-ANSWER_TOKENS = 512
 FIRST_RETRY = 15  # seconds; doubled up to LAST_RETRY while a model is down
 LAST_RETRY = 600
 
@@ -46,8 +42,7 @@ class Surroundings:
 
     stores: Stores
     clock: Clock
-    asking: Asking
-    model: Callable[[], Model]
+    decider: Decider
     files: Files
     address: Callable[[NoticeDraft], Sequence[Notice]]
     concluded: Callable[[], None]
@@ -89,12 +84,6 @@ class Initiative:
     def wake(self) -> None:
         """Something happened, a run ended, or the owner resumed: look."""
         self._alarm.ring()
-
-    def configure(self, settings: Settings, workspace: Workspace | None) -> None:
-        """Takes reloaded settings; the next look uses them."""
-        self._settings = settings
-        self._workspace = workspace
-        self.wake()
 
     async def run(self) -> None:
         """Looks whenever something rings, until cancelled."""
@@ -208,7 +197,8 @@ class Initiative:
             return now
         settled = False
         try:
-            answer, price = await self._ask(claim.decision, claim.events, sight=sight)
+            described = await self._repository.describe(sight.survey) if self._repository and sight.survey else ""
+            answer, price = await self._around.decider.ask(claim, described, instructions=sight.instructions.text)
             await self._conclude(claim, answer, price=price)
             self._failures, settled = 0, True
         except ModelError as error:
@@ -232,41 +222,6 @@ class Initiative:
                 if stopping:
                     return None  # the next start takes them up
                 await self._clock.sleep(FIRST_RETRY)
-
-    async def _ask(self, decision: Decision, events: Sequence[Event], *, sight: Sight) -> tuple[Answer, int | None]:
-        """The answer, and what every try for it cost."""
-        allowed = allowed_answers(decision.tier, has_workspace=decision.workspace is not None)
-        form = Form("decide", "Say whether to act.", answer_schema(allowed))
-        prompt = Prompt(
-            system=_system(sight.instructions.text),
-            messages=(Message("user", await self._digest(events, sight)),),
-            form=form,
-            max_tokens=ANSWER_TOKENS,
-        )
-        model = self._around.model()
-        problem, cost = "", Cost()
-        for _ in range(2):
-            try:
-                reply = await self._around.asking.ask(model, prompt, cause=decision.id, role="decide")
-                cost.add(reply.price)
-                return _read(reply, form.name, allowed=allowed), cost.total
-            except (ModelProtocolError, ValueError) as error:
-                problem = str(error)
-        wait = Verdict.WAIT if Verdict.WAIT in allowed else Verdict.IGNORE
-        unusable = Answer(wait, f"the model's answer was not usable twice: {problem}"[:500], "", 0, 900)
-        return unusable, cost.total
-
-    async def _digest(self, events: Sequence[Event], sight: Sight) -> str:
-        place = Query(workspace=self.name, limit=4)
-        parked = await self._stores.runs.in_state(RunState.PARKED)
-        described = await self._repository.describe(sight.survey) if self._repository and sight.survey else ""
-        return compose(
-            events,
-            now=self._clock.now(),
-            world=described,
-            runs=[run for run in parked if run.workspace == self.name],
-            decisions=await self._stores.decisions.find(place) if self.name else (),
-        )
 
     async def _postpone(self, decision: Decision, error: ModelError) -> datetime:
         """The batch waits until the model is back; its events are not to blame and lose no try."""
@@ -348,15 +303,3 @@ class Initiative:
         self.missing = missing
         kind = "workspace.missing" if missing else "workspace.back"
         await self._stores.state.note(Note(kind, workspace=self.name or ""), self._clock.now())
-
-
-def _system(instructions: str) -> str:
-    base = text_of("decide")
-    return f"{base}\n\nThe owner's standing instructions:\n{instructions}" if instructions else base
-
-
-def _read(reply: Reply, form: str, *, allowed: tuple[Verdict, ...]) -> Answer:
-    for use in reply.uses:
-        if isinstance(use, ToolUse) and use.name == form:
-            return parse_answer(use.arguments, allowed)
-    raise ModelProtocolError("prose where a decision was asked for")
