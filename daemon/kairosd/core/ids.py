@@ -6,15 +6,17 @@ The 26 characters are a ULID (48 bits of milliseconds, 80 of randomness) in Croc
 from __future__ import annotations
 
 import secrets
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _LENGTH = 26
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def mint(kind: str, now: datetime) -> str:
     """A new id of `kind` (one letter of `e d r c a n`) for the moment `now`."""
-    value = (int(now.timestamp() * 1000) << 80) | secrets.randbits(80)
+    milliseconds = (now - EPOCH) // timedelta(milliseconds=1)  # exact; a float loses a millisecond now and then
+    value = (milliseconds << 80) | secrets.randbits(80)
     return f"{kind}_{encode(value)}"
 
 
