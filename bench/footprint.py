@@ -47,7 +47,7 @@ for line in open("/proc/self/smaps_rollup"):
 
 @dataclass(frozen=True)
 class Memory:
-    """In kB, of a process with all its children."""
+    """In kB, of one process. `rss` counts shared pages in full, `pss` by the share."""
 
     rss: int
     pss: int
@@ -62,13 +62,13 @@ def family(pid: int) -> list[int]:
     return found
 
 
-def memory(pid: int) -> Memory:
-    rss = pss = 0
+def memory(pid: int) -> list[Memory]:
+    """Of each process of the family, the daemon's own first."""
+    found = []
     for one in family(pid):
-        for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines():
-            rss += int(line.split()[1]) if line.startswith("Rss:") else 0
-            pss += int(line.split()[1]) if line.startswith("Pss:") else 0
-    return Memory(rss, pss)
+        fields = dict(line.split(":", 1) for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()[1:])
+        found.append(Memory(int(fields["Rss"].split()[0]), int(fields["Pss"].split()[0])))
+    return found
 
 
 def cpu_seconds(pid: int) -> float:
@@ -94,7 +94,8 @@ def wake_ups(pid: int) -> dict[str, int]:
 def timed(command: Sequence[str], env: Mapping[str, str]) -> float:
     """Seconds of one whole process."""
     began = time.perf_counter()
-    subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    quiet = subprocess.DEVNULL
+    subprocess.run(command, env=env, check=True, stdout=quiet, stderr=quiet, stdin=quiet)
     return time.perf_counter() - began
 
 
@@ -169,7 +170,8 @@ def idle(daemon: Daemon, seconds: float) -> dict[str, Any]:
     rates = {name: round((count - switches.get(name, 0)) / spent, 2) for name, count in after.items()}
     used = memory(pid)
     return {
-        "rss_mb": _mb(used.rss), "pss_mb": _mb(used.pss), "processes": len(family(pid)),
+        "rss_mb": _mb(sum(one.rss for one in used)), "pss_mb": _mb(sum(one.pss for one in used)),
+        "rss_mb_by_process": [_mb(one.rss) for one in used],
         "cpu_seconds": round(cpu_seconds(pid) - cpu, 2), "seconds": round(spent),
         "wake_ups_per_second": round(sum(rates.values()), 2),
         "by_thread": {name: rate for name, rate in sorted(rates.items(), key=lambda one: -one[1]) if rate > 0.05},
@@ -271,7 +273,7 @@ def main(arguments: Sequence[str]) -> int:
     rows = lines(found)
     for name, value, floor, aim, reached in rows:
         print(f"{name:9} {value:>10}   {floor:28} {aim}{'' if reached else '   MISSED'}")
-    print(f"wake-ups by thread: {found['idle']['by_thread']}")
+    print(f"RSS by process: {found['idle']['rss_mb_by_process']}; wake-ups by thread: {found['idle']['by_thread']}")
     if chosen.save:
         machine = f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} cores"
         whole = {

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -46,6 +47,7 @@ from kairosd.store.assembly import open_stores
 from kairosd.store.migrate import migrate
 from kairosd.system.files import LocalFiles
 
+MEMORY = Path("/dev/shm")
 PATIENCE = 20.0  # seconds of real time; only a test that has failed already waits for so long
 MODELS = """
 [roles]
@@ -415,11 +417,17 @@ def age(path: Path, seconds: float) -> None:
     os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns + int(seconds * 1e9)))
 
 
-def new_setup(folder: Path) -> Setup:
-    """A setup in `folder` (a `tmp_path`), whose database needs no migration: one is made a session, and copied."""
+@contextmanager
+def open_setup(folder: Path) -> Iterator[Setup]:
+    """A setup whose database needs no migration: one is made a session, beside `folder` (a `tmp_path`), and copied.
+
+    It lives in memory where there is such a place: what a disk survives is tested elsewhere.
+    """
     template = folder.parent / "migrated.db"
     if not template.exists():
         migrate(template)
-    (folder / "home").mkdir(mode=0o700)
-    shutil.copy(template, folder / "home/kairos.db")
-    return Setup(folder)
+    with tempfile.TemporaryDirectory(prefix="kairos-", dir=MEMORY if os.access(MEMORY, os.W_OK) else folder) as place:
+        home = Path(place) / "home"
+        home.mkdir(mode=0o700)
+        shutil.copy(template, home / "kairos.db")
+        yield Setup(Path(place))

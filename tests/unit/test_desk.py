@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.engine_bench import Bench, Setup, new_setup
+from tests.engine_bench import Bench, Setup, open_setup
 from tests.fakes import decides, says, use
 
 from kairosd.core.decisions import Decision, Verdict
@@ -36,8 +37,9 @@ COUNTERS = (
 
 
 @pytest.fixture
-def setup(tmp_path: Path) -> Setup:
-    return new_setup(tmp_path)
+def setup(tmp_path: Path) -> Iterator[Setup]:
+    with open_setup(tmp_path) as made:
+        yield made
 
 
 async def collect(bench: Bench, run: str) -> list[Update]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.engine_bench import Bench, Setup, age, new_setup
+from tests.engine_bench import Bench, Setup, age, open_setup
 from tests.fakes import decides, says, use
 
 from kairosd.core.decisions import Verdict
@@ -25,8 +26,9 @@ LONG_WAIT = 5 * 86400
 
 
 @pytest.fixture
-def setup(tmp_path: Path) -> Setup:
-    return new_setup(tmp_path)
+def setup(tmp_path: Path) -> Iterator[Setup]:
+    with open_setup(tmp_path) as made:
+        yield made
 
 
 def allowed(prompt: Prompt) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tests.engine_bench import Bell, Setup, new_setup
+from tests.engine_bench import Bell, Setup, open_setup
 from tests.fakes import says, use
 
 from kairosd.core.events import Tier
@@ -26,8 +27,9 @@ RUN = Run("r_1", RunState.RUNNING, "g", "app", "owner", None, 1, Tier.OWNER, dat
 
 
 @pytest.fixture
-def setup(tmp_path: Path) -> Setup:
-    return new_setup(tmp_path)
+def setup(tmp_path: Path) -> Iterator[Setup]:
+    with open_setup(tmp_path) as made:
+        yield made
 
 
 def judged(policy: Policy, tool: object, *, run: Run = RUN, **arguments: str) -> Ruling:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.engine_bench import Bench, Setup, forever, new_setup
+from tests.engine_bench import Bench, Setup, forever, open_setup
 from tests.fakes import says, use
 
 from kairosd.core.events import Tier
@@ -34,8 +35,9 @@ WRITE = use("write", path="a.txt", content="hello\n")
 
 
 @pytest.fixture
-def setup(tmp_path: Path) -> Setup:
-    return new_setup(tmp_path)
+def setup(tmp_path: Path) -> Iterator[Setup]:
+    with open_setup(tmp_path) as made:
+        yield made
 
 
 def a_finish(*checks: dict[str, str]) -> object:

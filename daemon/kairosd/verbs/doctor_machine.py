@@ -31,7 +31,6 @@ MODEL_SECONDS = 30.0
 # program: (what goes without it, whether Kairos can do without)
 PROGRAMS = {
     "git": ("nothing: every run works on a clone", False),
-    "rg": ("searching with grep is refused", True),
     "bwrap": ("no sandbox: git tools are refused", True),
 }
 
@@ -42,14 +41,14 @@ def python(_: Subject) -> Iterator[Finding]:
     if sys.version_info < OLDEST_PYTHON:
         yield fail(words, "Kairos needs Python 3.11 or newer")
     elif sys.platform != "linux":
-        yield warn(f"{words}: there is no sandbox here", "git tools are refused; watching, deciding and editing work")
+        yield warn(f"{words}: there is no sandbox here", "git tools are refused; watching, deciding and notifying work")
     else:
         yield ok(words)
 
 
 def programs(_: Subject) -> Iterator[Finding]:
     """The programs Kairos starts."""
-    packages = {"rg": "ripgrep", "bwrap": "bubblewrap"}
+    packages = {"bwrap": "bubblewrap"}
     for name, (without, can_do_without) in PROGRAMS.items():
         found = shutil.which(name)
         fix = f"install {packages.get(name, name)}"
