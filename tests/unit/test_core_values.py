@@ -19,7 +19,7 @@ from kairosd.core.pricing import Tariff, find_tariff, price
 from kairosd.core.runs import call_hash
 
 quick = settings(max_examples=40, deadline=None)
-moments = st.integers(0, 200 * 365 * 86400).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
+moments = st.integers(50 * 365 * 86400, 200 * 365 * 86400).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
 numbers = st.integers(0, 2**128 - 1)
 texts = st.text(st.characters(codec="utf-8"))
 plain = st.recursive(
@@ -35,6 +35,13 @@ BERLIN = ZoneInfo("Europe/Berlin")
 def test_ids_sort_like_what_they_stand_for(one: int, other: int) -> None:
     assert (encode(one) < encode(other)) == (one < other)
     assert len(encode(one)) == 26
+
+
+def test_every_millisecond_has_ids_of_its_own() -> None:
+    start = datetime(2026, 3, 2, 9, tzinfo=UTC)
+    made = [mint("e", start + timedelta(milliseconds=number)) for number in range(1000)]
+    assert len({each[:12] for each in made}) == 1000
+    assert made == sorted(made)
 
 
 @quick

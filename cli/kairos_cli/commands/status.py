@@ -37,8 +37,8 @@ def run(arguments: argparse.Namespace, place: Home) -> int:
 def _lines(status: Mapping[str, object], at: datetime) -> Iterator[tuple[str, str]]:
     for index, workspace in enumerate(_rows(status.get("workspaces"))):
         yield "workspaces" if index == 0 else "", _workspace(workspace, at)
-    for index, (name, model) in enumerate(_pairs(status.get("models"))):
-        yield "models" if index == 0 else "", f"{one_line(name)}: {_words(model)}"
+    for index, model in enumerate(_rows(status.get("models"))):
+        yield "models" if index == 0 else "", _model(model)
     yield "queue", _words(status.get("queue"))
     yield "so far", _words(status.get("counters"))
     yield "notices", _words(status.get("notices"))
@@ -49,6 +49,11 @@ def _lines(status: Mapping[str, object], at: datetime) -> Iterator[tuple[str, st
     sizes = status.get("sizes")
     if isinstance(sizes, Mapping):
         yield "on disk", ", ".join(f"{one_line(name)} {size(count)}" for name, count in sizes.items())
+
+
+def _model(row: Mapping[str, object]) -> str:
+    down = f"  {paint('does not answer', 'red')}: {one_line(row.get('down'))}" if row.get("down") else ""
+    return f"{one_line(row.get('role')).ljust(7)} {one_line(row.get('model'))} ({one_line(row.get('name'))}){down}"
 
 
 def _workspace(row: Mapping[str, object], at: datetime) -> str:

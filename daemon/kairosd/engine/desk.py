@@ -25,7 +25,7 @@ from kairosd.engine.instructions import NAMES, is_trusted, pin, read_instruction
 from kairosd.engine.repository import Repository
 from kairosd.engine.signals import Feed
 from kairosd.engine.why import chain, find
-from kairosd.errors import CheckoutError, NotFoundError, SandboxError, UsageError
+from kairosd.errors import CheckoutError, ExecutorError, NotFoundError, SandboxError, UsageError
 from kairosd.ports import Clock, Files, Query, Stores, Update
 
 TEXT_MAX = 20_000  # characters of one message
@@ -181,7 +181,7 @@ class OwnersDesk:
             if run.commit and run.branch:
                 return await self._landed_diff(run, run.commit)
             return "" if run.patch else await self._o.checkouts.diff(run, workspace)
-        except (CheckoutError, SandboxError) as error:
+        except (CheckoutError, SandboxError, ExecutorError) as error:
             return f"(no diff: {error})"
 
     async def _landed_diff(self, run: Run, commit: str) -> str:

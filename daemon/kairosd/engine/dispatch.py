@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
-from kairosd.core.runs import ApprovalState, ParkedOn, Run, RunState
+from kairosd.core.runs import ENDED, ApprovalState, ParkedOn, Run, RunState
 from kairosd.engine.runs import Place, Tooling, Worker
 from kairosd.engine.signals import Alarm
 from kairosd.engine.supervise import contain
@@ -72,7 +71,8 @@ class Dispatcher:
         if place is None:
             return  # its workspace is not configured now; it stays queued and `status` shows it
         started = await self._t.stores.runs.start(queued.id, self._t.clock.now())
-        if started is not None:
+        # Stopped in the moment between its start and its worker: the row says so, and no worker begins.
+        if started is not None and (await self._t.stores.runs.get(started.id)).state is RunState.RUNNING:
             self._workers[started.id] = group.create_task(self._work(started, place))
 
     async def _work(self, run: Run, place: Place) -> None:
@@ -102,7 +102,9 @@ class Dispatcher:
                 reason = "the owner did not want it to go on"
                 return await self._t.ending.give_up(worker.run, RunState.CANCELLED, reason=reason)
             except TransitionError:
-                return None  # ended by somebody else meanwhile: what they wrote stands
+                if (await self._t.stores.runs.get(worker.run.id)).state in ENDED:
+                    return None  # ended by somebody else meanwhile: what they wrote stands
+                raise
             except StoreError:
                 # A full disk: all that was done is in the ledger, so the run is taken up again where it stopped.
                 await self._t.clock.sleep(STORE_RETRY)
@@ -117,7 +119,8 @@ class Dispatcher:
     async def _cancel(self, run: Run) -> None:
         task = self._workers.get(run.id)
         if task is None:
-            await self._t.ending.give_up(replace(run), RunState.CANCELLED, reason="stopped by the owner")
+            await self._t.ending.give_up(run, RunState.CANCELLED, reason="stopped by the owner")
+            self._ended(run.workspace)
             return
         self._cancelled.add(run.id)
         task.cancel()

@@ -20,7 +20,7 @@ from kairosd.engine.checks import evaluate
 from kairosd.engine.landing import Landed
 from kairosd.engine.ledger import CODE_LETTERS, Park, question_notice
 from kairosd.engine.signals import Feed
-from kairosd.errors import CheckoutError, SandboxError
+from kairosd.errors import CheckoutError, ExecutorError, SandboxError
 from kairosd.ports import Clock, Files, Finish, Stores, Update
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Ending:
             await self._checkouts.discard(run)
         try:
             await self._checkouts.drop_base(run, workspace)
-        except (CheckoutError, SandboxError) as error:
+        except (CheckoutError, SandboxError, ExecutorError) as error:
             # The run has ended all the same; what stays is a name that costs nothing.
             log.warning("refs/kairos/base/%s stays in %s: %s", run.id, run.workspace, error)
 

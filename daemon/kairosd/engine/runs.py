@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -33,6 +34,8 @@ from kairosd.errors import (
 )
 from kairosd.ports import Clock, Files, Model, Stores, Tool, ToolContext, Update
 from kairosd.prompts import text_of
+
+log = logging.getLogger("kairosd.runs")
 
 MAX_TURNS = 40  # a run that has not ended by then goes round in circles
 MAX_REPEATS = 6  # identical calls in a row before the run is ended; from the third on the model is told
@@ -213,7 +216,11 @@ class Worker:
 
     async def _park(self, park: Park) -> None:
         if self.run.base and park.on is ParkedOn.APPROVAL:
-            await self._t.checkouts.keep_base(self.run, self._place.workspace)
+            try:
+                await self._t.checkouts.keep_base(self.run, self._place.workspace)
+            except (CheckoutError, SandboxError, ExecutorError) as error:
+                # Without it the owner's gc may prune the base before the answer: the run then asks to begin again.
+                log.warning("the base of %s is not kept: %s", self.run.id, error)
         await self._t.stores.runs.park(
             self.run, park.on, approval=park.approval, notices=park.notices, now=self._t.clock.now()
         )

@@ -427,6 +427,16 @@ async def test_a_plan_that_fails_after_an_effect_was_found_undone_goes_back_to_t
         assert await ended(bench, run) == ["the bell is gone"]
 
 
+async def test_a_rule_made_after_a_crash_holds_for_an_effect_that_was_found_undone(setup: Setup) -> None:
+    setup.bell.stall = "before"
+    run = await crash_at(setup, state=CallState.INTENDED)
+    setup.config = ASK_BELL.replace("ask", "deny")
+    async with setup.running() as bench:
+        (told,) = await ended(bench, run)
+    assert "deny" in told
+    assert setup.bell.rung == []
+
+
 async def test_a_result_that_did_not_reach_the_transcript_is_told_after_the_crash(setup: Setup) -> None:
     async def append(real: object, run: str, entry: dict[str, object]) -> None:
         if entry["kind"] == "result":

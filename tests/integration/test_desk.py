@@ -192,6 +192,19 @@ async def test_stopping_everything_ends_every_run_and_pauses(setup: Setup) -> No
         assert await bench.stores.approvals.find(Query(state="open")) == ()
 
 
+async def test_a_run_stopped_in_the_moment_it_starts_does_nothing_more(setup: Setup) -> None:
+    async def start(real: object, run: str, now: object) -> object:
+        started = await real(run, now)  # type: ignore[operator]
+        await bench.engine.desk.stop(run)
+        return started
+
+    setup.hooks = {"runs": {"start": start}}
+    async with setup.running() as bench:
+        run = await bench.tell()
+        assert (await bench.run(run)).state is RunState.CANCELLED
+    assert setup.actor.prompts == []
+
+
 async def test_a_model_call_cut_off_by_a_stop_is_settled(setup: Setup) -> None:
     setup.actor.add(says("never"))
     setup.actor.held.clear()
