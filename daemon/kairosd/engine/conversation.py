@@ -29,6 +29,7 @@ class Conversation:
         self._open: list[OpenUse] = []
         self.turn = 0
         self.finish: Finish | None = None
+        self.evidence: list[str] = []
 
     @classmethod
     async def load(cls, transcripts: Transcript, run: str) -> Conversation:
@@ -57,9 +58,10 @@ class Conversation:
         entry: JsonObject = {"kind": "turn", "text": reply.text, "uses": uses, "model": model}
         await self._add({**entry, "tokens": reply.tokens, "price": reply.price})
 
-    async def add_result(self, use: str, text: str, *, error: bool) -> None:
-        """Adds the result of one open call."""
-        await self._add({"kind": "result", "use": use, "text": text, "error": error})
+    async def add_result(self, use: str, text: str, *, error: bool, evidence: str = "") -> None:
+        """Adds the result of one open call, and the line of facts that the owner is to see with the answer."""
+        entry: JsonObject = {"kind": "result", "use": use, "text": text, "error": error}
+        await self._add({**entry, "evidence": evidence} if evidence else entry)
 
     async def add_finish(self, finish: Finish) -> None:
         """Adds the run's own word that it is through."""
@@ -94,6 +96,8 @@ class Conversation:
 
     def _take_result(self, entry: JsonObject) -> None:
         self._open = [item for item in self._open if item.use.id != entry["use"]]
+        if (evidence := str(entry.get("evidence", ""))) and evidence not in self.evidence:
+            self.evidence.append(evidence)
         result = ToolResult(str(entry["use"]), str(entry["text"]), bool(entry["error"]))
         last = self._messages[-1]
         if last.role == "user" and last.results:

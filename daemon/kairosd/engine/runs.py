@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -32,12 +32,13 @@ from kairosd.errors import (
     ToolError,
     UsageError,
 )
-from kairosd.ports import Clock, Files, Model, Stores, Tool, ToolContext, Update
+from kairosd.ports import Clock, Files, Finish, Model, Stores, Tool, ToolContext, Update
 from kairosd.prompts import text_of
 
 log = logging.getLogger("kairosd.runs")
 
 MAX_TURNS = 40  # a run that has not ended by then goes round in circles
+EVIDENCE_SHOWN = 5  # lines below an answer
 MAX_REPEATS = 6  # identical calls in a row before the run is ended; from the third on the model is told
 MODEL_PATIENCE = timedelta(hours=6)  # how long a run waits for its model before it fails
 FIRST_RETRY, LAST_RETRY = 10, 600  # seconds between tries while the model is down
@@ -94,7 +95,7 @@ class Worker:
                     return await self._t.ending.give_up(self.run, RunState.OVER_BUDGET, reason=reason)
                 else:
                     await self._turn(talk)
-            await self._t.ending.conclude(self.run, self._place, finish=talk.finish)
+            await self._t.ending.conclude(self.run, self._place, finish=with_evidence(talk.finish, talk.evidence))
         except Park as park:
             await self._park(park)
         except (GaveUpError, ModelRefusedError) as reason:
@@ -133,7 +134,7 @@ class Worker:
             await self._t.clock.sleep(settled.answer.sleep_seconds)
         if settled.answer.finish:
             await talk.add_finish(settled.answer.finish)
-        return await talk.add_result(use.id, settled.answer.text, error=settled.error)
+        return await talk.add_result(use.id, settled.answer.text, error=settled.error, evidence=settled.answer.evidence)
 
     async def _context(self, tool: Tool) -> ToolContext:
         """What the tool sees: the workspace as it is, or this run's checkout from its first change on."""
@@ -248,6 +249,14 @@ class Worker:
 
 class GaveUpError(Exception):
     """The run cannot go on; the text says why."""
+
+
+def with_evidence(finish: Finish, evidence: Sequence[str]) -> Finish:
+    """The answer with what it rests on: the facts are code's own, so a small model's summary can be checked."""
+    if not evidence:
+        return finish
+    seen = "\n".join(f"- {line}" for line in evidence[-EVIDENCE_SHOWN:])
+    return replace(finish, answer=f"{finish.answer}\n\nLooked at:\n{seen}")
 
 
 def tool_set(tools: Mapping[str, Tool], level: Level) -> tuple[ToolSpec, ...]:

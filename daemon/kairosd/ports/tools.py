@@ -26,12 +26,16 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class ToolAnswer:
-    """What goes back to the model. `finish` ends the run, `sleep_seconds` rests it, `taint` lowers its own."""
+    """What goes back to the model. `finish` ends the run, `sleep_seconds` rests it, `taint` lowers its own.
+
+    `evidence` is one line of facts that the owner is shown below the run's answer, whatever the model makes of them.
+    """
 
     text: str
     finish: Finish | None = None
     sleep_seconds: int = 0
     taint: Tier | None = None
+    evidence: str = ""
 
 
 class ToolServices(Protocol):

@@ -7,7 +7,7 @@ from kairosd.core.messages import ToolSpec
 from kairosd.ports import Tool, ToolAnswer, ToolContext
 from kairosd.tools.arguments import integer, schema, string
 from kairosd.tools.base import ReadOnly, answer_text, normal_path
-from kairosd.tools.repository import git_text
+from kairosd.tools.repository import commit_evidence, git_text
 
 FORMAT = "%h %ad %an %s"
 
@@ -32,7 +32,15 @@ class GitLog(ReadOnly):
         text = await git_text(context, "log", f"-n{count}", f"--format={FORMAT}", "--date=short", "--no-color", *only)
         lines = text.splitlines()
         head = f"{len(lines)} newest commits" if lines else f"no commit touches {path}"
-        return ToolAnswer(answer_text(head, lines, arguments=given, limit=context.limit))
+        told = answer_text(head, lines, arguments=given, limit=context.limit)
+        return ToolAnswer(told, evidence=await _newest(context, lines) if lines else "")
+
+
+async def _newest(context: ToolContext, lines: list[str]) -> str:
+    sha, _, rest = lines[0].partition(" ")
+    names = await git_text(context, "show", "--diff-merges=first-parent", "--name-only", "-z", "--format=%s%x00", sha)
+    subject, *files = [name.strip() for name in names.split("\0") if name.strip()] or [rest]
+    return commit_evidence(sha, subject, files=files)
 
 
 def build() -> Tool:

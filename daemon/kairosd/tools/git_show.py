@@ -7,7 +7,7 @@ from kairosd.core.messages import ToolSpec
 from kairosd.ports import Tool, ToolAnswer, ToolContext
 from kairosd.tools.arguments import schema, string
 from kairosd.tools.base import ReadOnly, answer_text, is_secret, normal_path
-from kairosd.tools.repository import DIFF, git_text, pathspecs, valid_ref
+from kairosd.tools.repository import DIFF, commit_evidence, git_text, pathspecs, valid_ref
 
 # A merge is shown against its first parent: what it brought to the branch, not git's combined form.
 SHOW = ("show", "--date=iso-strict", "--diff-merges=first-parent", *DIFF)
@@ -46,7 +46,8 @@ class GitShow(ReadOnly):
             lines += ["diff:", *diff.strip("\n").splitlines()]
         head = f"commit {sha.strip()}, {len(files)} changed files"
         rest = "give `path` to see one file"
-        return ToolAnswer(answer_text(head, lines, arguments=given, limit=context.limit, rest=rest))
+        told = answer_text(head, lines, arguments=given, limit=context.limit, rest=rest)
+        return ToolAnswer(told, evidence=commit_evidence(sha, subject, files=[name for _, name in files]))
 
 
 def _file_line(word: str, name: str, *, shown: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from kairosd.core.json import JsonObject
 from kairosd.core.policy import SECRET_PATHS
@@ -79,6 +80,12 @@ async def changed_files(context: ToolContext) -> tuple[tuple[str, str], ...]:
     """(status, path) of every file that differs from HEAD, untracked ones included, as `git status` letters."""
     text = await git_text(context, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all")
     return tuple((entry[:2], entry[3:]) for entry in text.split("\0") if len(entry) > 3)
+
+
+def commit_evidence(sha: str, subject: str, *, files: Sequence[str]) -> str:
+    """The line that tells the owner which commit an answer rests on; at most 20 files are named."""
+    shown = ", ".join(files[:20]) + (f" and {len(files) - 20} more" if len(files) > 20 else "")
+    return f'commit {sha.strip()} "{subject.strip()}" changed {shown or "no file"}'
 
 
 def files_plan(files: tuple[tuple[str, str], ...], most: int = 100) -> list[JsonObject]:
