@@ -58,7 +58,7 @@ class Decider:
             now=self._clock.now(),
             world=world,
             runs=[run for run in parked if run.workspace == workspace],
-            decisions=[made for made in recent if made.id != claim.decision.id],
+            decisions=[made for made in recent if made.id != claim.decision.id and made.source != "owner"],
         )
 
 
