@@ -523,7 +523,7 @@ async def test_a_workspace_first_seen_after_it_was_missing_costs_nothing(setup: 
             setup.root.rmdir()
             initiative = bench.engine.initiatives["app"]
             await bench.stores.worlds.put(_never_seen(), None, now=setup.clock.now())
-            await initiative._first_sight()
+            await initiative.first_sight()
             shutil.move(aside, setup.root)
             await bench.advance(60)
             await bench.tick()

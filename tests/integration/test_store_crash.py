@@ -51,7 +51,9 @@ async def feed(stores, clock, worker):
 
 async def main():
     clock = Clock()
-    opened = open_stores(home / "kairos.db", home / "journal", home / "transcripts", clock)
+    opened = open_stores(
+        home / "kairos.db", home / "journal", transcripts_folder=home / "transcripts", clock=clock
+    )
     opened.start()
     await asyncio.gather(*(feed(opened.stores, clock, worker) for worker in range(4)))
 

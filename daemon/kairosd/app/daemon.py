@@ -91,6 +91,7 @@ class Daemon:
             self._watch_outside(ground, engine)
             self._keep_alive(ground, outside)
             self._report(opened)
+            await asyncio.gather(*(one.first_sight() for one in engine.initiatives.values()))
             await self._work(engine)
             await opened.stores.state.put("last_seen", self._clock.now().isoformat(), note=None, now=self._clock.now())
         return self._again

@@ -51,7 +51,7 @@ def build_engine(ground: Ground, outside: Outside, *, controls: Controls) -> Eng
     around = Surroundings(
         stores=stores, clock=clock, files=outside.files, address=outbox.address, concluded=concluded,
         decider=Decider(stores, clock, asking=asking, model=lambda: outside.models.get(config.roles.decide)),
-        paused=lambda: ground.condition.paused,
+        paused=lambda: ground.condition.paused, tell=outbox.queue,
     )  # fmt: skip
     settings = Settings(config.initiative.spacing_seconds, config.initiative.mode, config.digest)
     initiatives[None] = Initiative(around, settings, workspace=None, repository=None)
@@ -62,7 +62,8 @@ def build_engine(ground: Ground, outside: Outside, *, controls: Controls) -> Eng
         checkouts=outside.checkouts, initiatives=initiatives,
         workspaces={one.name: one for one in config.workspaces},
         repositories={name: place.repository for name, place in outside.places.items()},
-        queue=outbox.queue, status=lambda: status_of(ground, asking), reload=controls.reload,
+        queue=outbox.queue, status=lambda: status_of(ground, asking),
+        sizes=lambda: folder_sizes(ground.place), reload=controls.reload,
         edit_workspace=controls.edit_workspace, pause=lambda on: setattr(ground.condition, "paused", on),
     )  # fmt: skip
     housekeeping = Housekeeping(
@@ -131,5 +132,4 @@ def status_of(ground: Ground, asking: Asking) -> JsonObject:
         "counters": dict(ground.condition.counters),
         "last_dream": None,
         "purses": {},
-        "sizes": dict(folder_sizes(ground.place)),
     }  # fmt: skip

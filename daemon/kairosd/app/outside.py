@@ -28,6 +28,9 @@ from kairosd.system.network import NetworkSettings
 
 log = logging.getLogger("kairosd")
 
+# httpx's command line pulls in rich and pygments where they are installed: 3 MB that a daemon has no use for.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+
 
 async def open_outside(ground: Ground, stack: AsyncExitStack) -> Outside:
     """Programs, models and screens. No model or notifier is built, nor its library imported, before its first use."""

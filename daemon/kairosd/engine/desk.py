@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -47,6 +48,7 @@ class Office:
     repositories: Mapping[str, Repository]
     queue: Callable[[NoticeDraft], None]
     status: Callable[[], JsonObject]
+    sizes: Callable[[], Mapping[str, int]]
     reload: Callable[[], JsonObject]
     edit_workspace: Callable[[str, str | None], None]
     pause: Callable[[bool], None]
@@ -61,7 +63,7 @@ class OwnersDesk:
 
     async def status(self) -> JsonObject:
         counters = await self._stores.state.counters()
-        base = self._o.status()
+        base = {**self._o.status(), "sizes": await asyncio.to_thread(self._o.sizes)}
         skipped = sum(initiative.ticks_skipped for initiative in self._o.initiatives.values())
         own = base.get("counters")
         live = own if isinstance(own, Mapping) else {}

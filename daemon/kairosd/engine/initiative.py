@@ -47,6 +47,7 @@ class Surroundings:
     address: Callable[[NoticeDraft], Sequence[Notice]]
     concluded: Callable[[], None]
     paused: Callable[[], bool]
+    tell: Callable[[NoticeDraft], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class Initiative:
         self._alarm = Alarm(around.clock)
         self._last_call: datetime | None = None
         self._failures = 0
+        self._sighted = False
         self.missing = False
         self.next_wake: datetime | None = None
         self.ticks_skipped = 0
@@ -87,7 +89,8 @@ class Initiative:
 
     async def run(self) -> None:
         """Looks whenever something rings, until cancelled."""
-        await self._first_sight()
+        if not self._sighted:
+            await self.first_sight()
         self.wake()
         until: datetime | None = None
         while True:
@@ -115,8 +118,9 @@ class Initiative:
     def _draft(self, kind: str, key: str) -> Draft:
         return Draft(source="tick", kind=kind, key=key, tier=Tier.LOCAL, workspace=self.name, facts={"kind": kind})
 
-    async def _first_sight(self) -> None:
-        """Stores the world as it is, without a call: a restart is no news."""
+    async def first_sight(self) -> None:
+        """Stores the world as it is, without a call: a restart is no news. What changes afterwards is."""
+        self._sighted = True
         if self._workspace is None:
             return
         world = await self._world()
@@ -296,6 +300,8 @@ class Initiative:
         instructions = await read_instructions(
             self._around.files, self._workspace, pinned=world.trusted_hashes, uncommitted=uncommitted
         )
+        if instructions.changed:
+            self._around.tell(_changed_notice(self._workspace, instructions))
         marks = [self._settings.digest, *(f"{name}={value}" for name, value in sorted(instructions.hashes.items()))]
         return Sight(survey.fingerprint(marks), survey, instructions)
 
@@ -303,3 +309,15 @@ class Initiative:
         self.missing = missing
         kind = "workspace.missing" if missing else "workspace.back"
         await self._stores.state.note(Note(kind, workspace=self.name or ""), self._clock.now())
+
+
+def _changed_notice(workspace: Workspace, instructions: Instructions) -> NoticeDraft:
+    """Once for each content: the key is the hash."""
+    names = ", ".join(instructions.changed)
+    marks = "-".join(instructions.hashes[name][:16] for name in instructions.changed)
+    return NoticeDraft(
+        key=f"instructions:{workspace.name}:{marks}",
+        title=f"{workspace.name}: {names} changed since you trusted it",
+        body=f"Until you say so again it is not used. Look at it, then: kairos workspace trust {workspace.name}",
+        workspace=workspace.name,
+    )

@@ -27,7 +27,7 @@ import sys
 import time
 from typing import Any
 
-IDLE_SECONDS = 60.0
+IDLE_SECONDS = 20.0
 FRAME_MAX = 256 * 1024 * 1024
 CHUNK = 65536
 PROCESSES = 512  # tasks a job may add to what its user already runs

@@ -22,7 +22,7 @@ CLOSE_SECONDS = 5.0
 class ProcessExecutor:
     """Starts programs through a child process of its own; implements the port `Executor`.
 
-    The child is started at the first job, asks to be let go after a minute without one, and is started anew when it
+    The child is started at the first job, asks to be let go after 20 s without one, and is started anew when it
     died; the jobs it had then end in `ExecutorError`. It is small, holds none of the daemon's secrets (its environment
     is empty), and starts everything from its only thread: a process bound to its parent's death follows the thread.
     """

@@ -55,7 +55,8 @@ class DecisionStore:
         def work(unit: Unit) -> None:
             asked = DECISIONS.get(unit.connection, made.id)
             _store(unit, replace(made, events=asked.events), now=now)
-            unit.execute(_SETTLE, {"by": made.id})
+            if unit.execute(_SETTLE, {"by": made.id}).rowcount != len(asked.events):
+                raise TransitionError(f"decision {made.id} does not hold all of its events any more")
             if run is not None:
                 insert_run(unit, run, now=now)
             insert_notices(unit, notices, now=now)

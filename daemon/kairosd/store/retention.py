@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import shutil
@@ -107,4 +108,9 @@ def _changed(path: Path) -> datetime:
 def _size(path: Path) -> int:
     if not path.is_dir():
         return path.lstat().st_size if path.exists() else 0
-    return sum(item.lstat().st_size for item in path.rglob("*") if item.is_file())
+    total = 0
+    for folder, _, names in os.walk(path):  # passes over what vanishes meanwhile, such as a checkout that is discarded
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += (Path(folder) / name).lstat().st_size
+    return total
