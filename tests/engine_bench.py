@@ -33,6 +33,7 @@ from kairosd.core.notices import Notice, Severity
 from kairosd.core.policy import Permission
 from kairosd.core.runs import Call, Run
 from kairosd.core.workspaces import Workspace
+from kairosd.engine.authorship import Authorship
 from kairosd.engine.checkouts import Checkout
 from kairosd.engine.condition import Condition
 from kairosd.engine.landing import Landed
@@ -276,7 +277,8 @@ class Setup:
         places = {one.name: Place(one, Repository(sandbox, files, workspace=one)) for one in ground.config.workspaces}
         screen = Channel("screen", Severity.LOW, lambda: None)  # type: ignore[arg-type, return-value]
         outbox = Outbox(stores.notices, stores.approvals, clock=self.clock, channels=[screen])
-        outside = Outside(files, sandbox, places, self.checkouts, self, outbox, ("Ada", "ada@example.org"))  # type: ignore[arg-type]
+        author = Authorship("Ada", "ada@example.org", repositories=[])
+        outside = Outside(files, sandbox, places, self.checkouts, self, outbox, author)  # type: ignore[arg-type]
         engine = build_engine(ground, outside, controls=Controls(lambda: {}, lambda _name, _path: None))
         engine.dispatcher._t.tools["bell"] = self.bell  # type: ignore[index]
         return Bench(self, ground, outbox, engine, stores)

@@ -42,20 +42,20 @@ STOP_SECONDS = 9.0  # an ordered stop is over by then, or the process ends itsel
 def run(config_file: Path | None, place: wire.Home) -> int:
     """Runs the daemon until SIGTERM or SIGINT: then 0. Raises `KairosError` when it cannot start."""
     environment = read_environment()
-    # A broken file ends it before anything is touched.
-    load(config_file, folder=Path.cwd(), place=place, environment=environment)
+    config = _load(config_file, place, environment=environment)
     # The writer's and the journal's threads hand over ten times sooner: measured 1.4 times as many webhooks a second.
     sys.setswitchinterval(0.0005)
     start_logging(journald=bool(environment.invocation_id), folder=place.state / "log")
-    while asyncio.run(_serve(config_file, place, environment=environment)):
+    while asyncio.run(Daemon(config, place, environment=environment).serve()):
         log.info("starting again with the configuration as it is now")
+        config = _load(config_file, place, environment=environment)
     return 0
 
 
-async def _serve(config_file: Path | None, place: wire.Home, *, environment: Environment) -> bool:
+def _load(config_file: Path | None, place: wire.Home, *, environment: Environment) -> Config:
     config = load(config_file, folder=Path.cwd(), place=place, environment=environment, detect=True)
     config.demand_workspace()
-    return await Daemon(config, place, environment=environment).serve()
+    return config
 
 
 class Daemon:
@@ -83,7 +83,7 @@ class Daemon:
             opened = self._open_stores(stack)
             ground = Ground(self._config, self._place, self._environment, self._clock, self._condition, opened.stores)
             self._condition.paused = await opened.stores.state.get("paused") is not None
-            outside = await open_outside(ground, stack)
+            outside = open_outside(ground, stack)
             engine = self._wire(ground, outside)
             await self._recover(ground, engine)
             self._serve_control(engine, stack)
@@ -242,6 +242,7 @@ class Daemon:
             if reason := await outside.sandbox.check():
                 self._condition.set("sandbox", f"commands and git are refused: {reason}", fix="kairos doctor")
 
+        self._parts.append(("author", outside.author.read))
         self._parts += [("journal notes", write_notes), ("sandbox canary", check_sandbox)]
         if seconds := watchdog_seconds(self._environment.watchdog_usec, self._environment.watchdog_pid):
             self._parts.append(("watchdog", lambda: self._feed_watchdog(ground, seconds)))

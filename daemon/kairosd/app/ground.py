@@ -9,6 +9,7 @@ from kairosd import wire
 from kairosd.config import Config, Environment
 from kairosd.core.json import JsonObject
 from kairosd.engine.asking import Asking
+from kairosd.engine.authorship import Authorship
 from kairosd.engine.checkouts import Checkouts
 from kairosd.engine.condition import Condition
 from kairosd.engine.desk import OwnersDesk
@@ -39,7 +40,7 @@ class Ground:
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What reaches out of the process: programs, models and the owner's screens. `author` is (name, email)."""
+    """What reaches out of the process: programs, models and the owner's screens. `author` yields (name, email)."""
 
     files: Files
     sandbox: Sandbox
@@ -47,7 +48,7 @@ class Outside:
     checkouts: Checkouts
     models: ModelBook
     outbox: Outbox
-    author: tuple[str, str]
+    author: Authorship
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 from kairosd.app.ground import Ground, Outside
-from kairosd.config import Config, Environment, NtfySection, access_token, api_key
+from kairosd.config import Environment, NtfySection, access_token, api_key
 from kairosd.core.notices import Severity
+from kairosd.engine.authorship import Authorship
 from kairosd.engine.checkouts import Checkouts
 from kairosd.engine.notices import Channel, Outbox
 from kairosd.engine.repository import Repository
 from kairosd.engine.runs import Place
-from kairosd.errors import KairosError
 from kairosd.executor.client import ProcessExecutor
 from kairosd.models.book import ModelBook
 from kairosd.models.deps import ModelDeps
@@ -32,7 +31,7 @@ log = logging.getLogger("kairosd")
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
 
-async def open_outside(ground: Ground, stack: AsyncExitStack) -> Outside:
+def open_outside(ground: Ground, stack: AsyncExitStack) -> Outside:
     """Programs, models and screens. No model or notifier is built, nor its library imported, before its first use."""
     place, config, environment = ground.place, ground.config, ground.environment
     executor = ProcessExecutor()
@@ -54,7 +53,7 @@ async def open_outside(ground: Ground, stack: AsyncExitStack) -> Outside:
     stack.push_async_callback(outbox.close)
     ground.condition.ask(outbox.problems)
     checkouts = Checkouts(sandbox, files, folder=place.checkouts, patches=place.patches, clock=ground.clock)
-    author = await author_of(config, places)
+    author = Authorship(config.git.name, config.git.email, repositories=[place.repository for place in places.values()])
     return Outside(files, sandbox, places, checkouts, models, outbox, author)
 
 
@@ -70,19 +69,6 @@ def open_channel(ground: Ground, name: str, *, network: NetworkSettings) -> Chan
 
     least = Severity[str(getattr(section, "min_severity", "normal")).upper()]
     return Channel(name, least, build, silent=name == "log")
-
-
-async def author_of(config: Config, places: Mapping[str, Place]) -> tuple[str, str]:
-    """The author of Kairos's commits: `[git]`, else the owner's own git identity as it is at start."""
-    if config.git.name and config.git.email:
-        return config.git.name, config.git.email
-    for place in places.values():
-        try:
-            name, email = await place.repository.identity()
-        except KairosError:
-            continue  # no sandbox, or the folder is away: the next one may do
-        return config.git.name or name, config.git.email or email
-    return config.git.name or "Kairos", config.git.email or "kairos@localhost"
 
 
 async def fetch_missing_model(ground: Ground) -> None:

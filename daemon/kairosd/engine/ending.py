@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -34,7 +34,7 @@ LANDING_TURN = 1_000_000  # sorts the landing after every turn of the model's
 
 @dataclass(frozen=True, slots=True)
 class EndingDeps:
-    """What ending a run takes. `author` is (name, email); `expires` how long a question stays open."""
+    """What ending a run takes. `author` yields (name, email); `expires` how long a question stays open."""
 
     stores: Stores
     clock: Clock
@@ -42,7 +42,7 @@ class EndingDeps:
     files: Files
     feed: Feed
     address: Callable[[NoticeDraft], Sequence[Notice]]
-    author: tuple[str, str]
+    author: Callable[[], Awaitable[tuple[str, str]]]
     expires: timedelta
     workspaces: Mapping[str, Workspace]
 
@@ -96,7 +96,7 @@ class Ending:
         call = await self._landing_call(run)
         trailers = {"Kairos-Call": call.id, "Assisted-by": f"Kairos (run {run.id})"}
         await self._checkouts.commit(
-            run, place.workspace, message=_subject(run.goal), author=self._d.author, trailers=trailers
+            run, place.workspace, message=_subject(run.goal), author=await self._d.author(), trailers=trailers
         )
         landed = await self._checkouts.land(run, place.workspace, slug=slug_of(run.goal))
         if call.state is CallState.INTENDED:

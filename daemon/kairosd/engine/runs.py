@@ -68,7 +68,7 @@ class Tooling:
     ending: Ending
     feed: Feed
     tell: Callable[[NoticeDraft], Awaitable[None]]
-    author: tuple[str, str]
+    author: Callable[[], Awaitable[tuple[str, str]]]
 
 
 class Worker:
@@ -154,7 +154,8 @@ class Worker:
             root, git = place.workspace.path, place.repository.git()
         return ToolContext(
             run=run, call="", workspace=place.workspace, root=root, files=self._t.files, git=git, services=self,
-            author=self._t.author, limit=_result_limit(self._t.model()), hidden=self._t.ledger.gate.policy.secret_paths,
+            author=await self._t.author(), limit=_result_limit(self._t.model()),
+            hidden=self._t.ledger.gate.policy.secret_paths,
         )  # fmt: skip
 
     async def _prompt(self, talk: Conversation, model: Model) -> Prompt:
