@@ -151,13 +151,13 @@ async def test_every_channel_gets_its_row_and_its_receipt(tmp_path: Path) -> Non
     assert desktop.opened == 1
 
 
-async def test_rows_stored_by_somebody_else_are_found_without_being_told(tmp_path: Path) -> None:
+async def test_rows_stored_in_somebody_elses_transaction_go_out_at_a_ring(tmp_path: Path) -> None:
     phone = Screen("ntfy")
     async with desk(tmp_path, phone) as at:
         rows = at.outbox.address(draft("from a run"))
-        await at.clock.advance(1)
         await at.stores.notices.queue(rows, at.clock.now())
-        await at.advance(30, lambda: phone.seen)
+        at.outbox.ring()
+        await at.until(lambda: phone.titles == ["from a run"])
 
 
 async def test_a_draft_without_a_transaction_is_stored_soon(tmp_path: Path) -> None:
