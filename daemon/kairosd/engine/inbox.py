@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from kairosd.core.events import Draft, Receipt
@@ -21,6 +22,8 @@ class Inbox:
         self._activity = Alarm(clock)
 
     async def submit(self, draft: Draft) -> Receipt:
+        if draft.workspace not in self._initiatives:
+            draft = replace(draft, workspace=None)  # nobody would ever look at it; without a workspace it may be told
         receipt = await self._events.add(draft, self._clock.now())
         if not receipt.duplicate:
             self.wake(draft.workspace)
