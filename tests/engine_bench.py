@@ -38,8 +38,7 @@ from kairosd.engine.checkouts import Checkout
 from kairosd.engine.condition import Condition
 from kairosd.engine.landing import Landed
 from kairosd.engine.notices import Channel, Outbox
-from kairosd.engine.repository import Repository
-from kairosd.engine.runs import Place
+from kairosd.engine.repository import Place, Repository
 from kairosd.engine.supervise import Health, keep_running
 from kairosd.errors import SandboxError
 from kairosd.ports import Outcome, Query, Stores, ToolAnswer, ToolContext

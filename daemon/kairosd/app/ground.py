@@ -18,7 +18,7 @@ from kairosd.engine.housekeeping import Housekeeping
 from kairosd.engine.inbox import Inbox
 from kairosd.engine.initiative import Initiative
 from kairosd.engine.notices import Outbox
-from kairosd.engine.runs import Place
+from kairosd.engine.repository import Place
 from kairosd.engine.signals import Feed
 from kairosd.models.book import ModelBook
 from kairosd.ports import Clock, Files, Sandbox, Stores

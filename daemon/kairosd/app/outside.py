@@ -13,8 +13,7 @@ from kairosd.core.notices import Severity
 from kairosd.engine.authorship import Authorship
 from kairosd.engine.checkouts import Checkouts
 from kairosd.engine.notices import Channel, Outbox
-from kairosd.engine.repository import Repository
-from kairosd.engine.runs import Place
+from kairosd.engine.repository import Place, Repository
 from kairosd.executor.client import ProcessExecutor
 from kairosd.models.book import ModelBook
 from kairosd.models.deps import ModelDeps

@@ -8,7 +8,8 @@ from datetime import timedelta
 from functools import partial
 
 from kairosd.core.runs import ENDED, ApprovalState, ParkedOn, Run, RunState
-from kairosd.engine.runs import Place, Tooling, Worker
+from kairosd.engine.repository import Place
+from kairosd.engine.runs import Tooling, Worker
 from kairosd.engine.signals import Alarm
 from kairosd.engine.supervise import contain
 from kairosd.errors import StoreError, TransitionError

@@ -8,7 +8,6 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from kairosd.core.ids import mint
 from kairosd.core.json import JsonObject
@@ -19,12 +18,10 @@ from kairosd.engine.checkouts import Checkouts
 from kairosd.engine.checks import evaluate
 from kairosd.engine.landing import Landed
 from kairosd.engine.ledger import CODE_LETTERS, Park, question_notice
+from kairosd.engine.repository import Place
 from kairosd.engine.signals import Feed
 from kairosd.errors import CheckoutError, ExecutorError, SandboxError
 from kairosd.ports import Clock, Files, Finish, Stores, Update
-
-if TYPE_CHECKING:
-    from kairosd.engine.runs import Place
 
 log = logging.getLogger("kairosd.ending")
 

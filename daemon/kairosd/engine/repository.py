@@ -224,6 +224,14 @@ class Repository:
         return hashed.hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A workspace and the repository in it."""
+
+    workspace: Workspace
+    repository: Repository
+
+
 def _fact(name: str) -> str:
     return name if NAME.fullmatch(name) else "(a branch with an unusual name)"
 

@@ -13,14 +13,13 @@ from kairosd.core.messages import Prompt, ToolSpec, ToolUse
 from kairosd.core.notices import NoticeDraft
 from kairosd.core.policy import LEVELS, Level, Permission
 from kairosd.core.runs import ParkedOn, Run, RunState
-from kairosd.core.workspaces import Workspace
 from kairosd.engine.asking import Asking, Reply
 from kairosd.engine.checkouts import Checkouts
 from kairosd.engine.conversation import Conversation, OpenUse
 from kairosd.engine.ending import Ending
 from kairosd.engine.instructions import read_instructions
 from kairosd.engine.ledger import Ledger, Park
-from kairosd.engine.repository import Repository
+from kairosd.engine.repository import Place
 from kairosd.engine.signals import Feed
 from kairosd.errors import (
     CheckoutError,
@@ -43,14 +42,6 @@ MAX_REPEATS = 6  # identical calls in a row before the run is ended; from the th
 MODEL_PATIENCE = timedelta(hours=6)  # how long a run waits for its model before it fails
 FIRST_RETRY, LAST_RETRY = 10, 600  # seconds between tries while the model is down
 PROTOCOL_ERRORS_MAX = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A workspace and the repository in it."""
-
-    workspace: Workspace
-    repository: Repository
 
 
 @dataclass(frozen=True, slots=True)
