@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import logging
 import os
@@ -16,14 +17,14 @@ from types import ModuleType
 from kairosd import wire
 from kairosd.app.engine import build_engine
 from kairosd.app.ground import Controls, Engine, Ground, Outside, Part
-from kairosd.app.outside import fetch_missing_model, open_outside
+from kairosd.app.outside import fetch_missing_model, open_outside, open_sandbox
 from kairosd.config import Config, Environment, address, describe, load, read_environment
 from kairosd.config.editing import edit_workspace
 from kairosd.core.journal import Note
 from kairosd.core.json import JsonObject
 from kairosd.engine.condition import Condition
 from kairosd.engine.supervise import keep_running
-from kairosd.errors import KairosError
+from kairosd.errors import KairosError, StoreError
 from kairosd.http.control import build_control
 from kairosd.http.server import Serving, bind_tcp, bind_unix, control_server, hooks_server
 from kairosd.ports import Deps
@@ -80,10 +81,13 @@ class Daemon:
             stack.callback(self._manager.close)
             self._handle_signals()
             self._lock(stack)
-            opened = self._open_stores(stack)
+            sandbox = open_sandbox(self._place, stack)
+            # Side by side, since the canary mostly waits for its processes.
+            opened, _ = await asyncio.gather(asyncio.to_thread(self._open_stores), sandbox.check())
+            stack.push_async_callback(opened.close)
             ground = Ground(self._config, self._place, self._environment, self._clock, self._condition, opened.stores)
             self._condition.paused = await opened.stores.state.get("paused") is not None
-            outside = open_outside(ground, stack)
+            outside = open_outside(ground, sandbox, stack=stack)
             engine = self._wire(ground, outside)
             await self._recover(ground, engine)
             self._serve_control(engine, stack)
@@ -93,7 +97,10 @@ class Daemon:
             self._report(opened)
             await asyncio.gather(*(one.first_sight() for one in engine.initiatives.values()))
             await self._work(engine)
-            await opened.stores.state.put("last_seen", self._clock.now().isoformat(), note=None, now=self._clock.now())
+            # On a full disk the stop is no less orderly; the next start then counts from an earlier sign of life.
+            with contextlib.suppress(StoreError):
+                now = self._clock.now()
+                await opened.stores.state.put("last_seen", now.isoformat(), note=None, now=now)
         return self._again
 
     def _report(self, opened: OpenStores) -> None:
@@ -122,11 +129,10 @@ class Daemon:
             if workspace.path.is_dir():
                 stack.callback(lock_workspace(workspace.path, folder).release)
 
-    def _open_stores(self, stack: AsyncExitStack) -> OpenStores:
+    def _open_stores(self) -> OpenStores:
         place = self._place
         opened = open_stores(place.database, place.journal, transcripts_folder=place.transcripts, clock=self._clock)
         opened.start()
-        stack.push_async_callback(opened.close)
         return opened
 
     def _wire(self, ground: Ground, outside: Outside) -> Engine:

@@ -23,6 +23,7 @@ from kairosd.notifiers.deps import NotifierDeps
 from kairosd.ports import Notifier, Sandbox
 from kairosd.system.files import LocalFiles
 from kairosd.system.network import NetworkSettings
+from kairosd.wire import Home
 
 log = logging.getLogger("kairosd")
 
@@ -30,13 +31,18 @@ log = logging.getLogger("kairosd")
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
 
-def open_outside(ground: Ground, stack: AsyncExitStack) -> Outside:
-    """Programs, models and screens. No model or notifier is built, nor its library imported, before its first use."""
-    place, config, environment = ground.place, ground.config, ground.environment
+def open_sandbox(place: Home, stack: AsyncExitStack) -> Sandbox:
+    """The sandbox of this platform, over an executor of its own."""
     executor = ProcessExecutor()
     stack.push_async_callback(executor.close)
     confinement = importlib.import_module(f"kairosd.sandbox.{'bubblewrap' if sys.platform == 'linux' else 'none'}")
     sandbox: Sandbox = confinement.build(executor, folder=place.state, forbidden=place.own_folders())
+    return sandbox
+
+
+def open_outside(ground: Ground, sandbox: Sandbox, *, stack: AsyncExitStack) -> Outside:
+    """Programs, models and screens. No model or notifier is built, nor its library imported, before its first use."""
+    place, config, environment = ground.place, ground.config, ground.environment
     files = LocalFiles()
     places = {one.name: Place(one, Repository(sandbox, files, workspace=one)) for one in config.workspaces}
     network = network_of(environment)
