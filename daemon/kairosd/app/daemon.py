@@ -82,19 +82,21 @@ class Daemon:
             self._handle_signals()
             self._lock(stack)
             sandbox = open_sandbox(self._place, stack)
-            # Side by side, since the canary mostly waits for its processes.
-            opened, _ = await asyncio.gather(asyncio.to_thread(self._open_stores), sandbox.check())
+            # The canary mostly waits for its processes: it is proved while everything else starts.
+            canary = asyncio.gather(sandbox.check())
+            opened = await asyncio.to_thread(self._open_stores)
             stack.push_async_callback(opened.close)
             ground = Ground(self._config, self._place, self._environment, self._clock, self._condition, opened.stores)
             self._condition.paused = await opened.stores.state.get("paused") is not None
             outside = open_outside(ground, sandbox, stack=stack)
             engine = self._wire(ground, outside)
             await self._recover(ground, engine)
-            self._serve_control(engine, stack)
+            await self._serve_control(engine, stack)
             self._serve_hooks(ground, engine, stack=stack)
             self._watch_outside(ground, engine)
             self._keep_alive(ground, outside)
             self._report(opened)
+            await canary
             await asyncio.gather(*(one.first_sight() for one in engine.initiatives.values()))
             await self._work(engine)
             # On a full disk the stop is no less orderly; the next start then counts from an earlier sign of life.
@@ -157,12 +159,13 @@ class Daemon:
         schedule = _trigger("schedule").build(self._config.schedules, deps, last_seen=last_seen)
         self._parts += [("trigger boot", boot.run), ("trigger schedule", schedule.run)]
 
-    def _serve_control(self, engine: Engine, stack: AsyncExitStack) -> None:
+    async def _serve_control(self, engine: Engine, stack: AsyncExitStack) -> None:
+        app = await asyncio.to_thread(build_control, engine.desk, wire.VERSION)
         path = wire.socket_path(self._place, self._config.daemon.socket or None)
         bound = bind_unix(path)
         stack.callback(path.unlink, missing_ok=True)
         stack.callback(bound.close)
-        self._add_server("control", control_server(build_control(engine.desk, wire.VERSION), bound))
+        self._add_server("control", control_server(app, bound))
 
     def _serve_hooks(self, ground: Ground, engine: Engine, *, stack: AsyncExitStack) -> None:
         github = self._config.github
