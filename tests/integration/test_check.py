@@ -141,7 +141,7 @@ SINS = [
     ),
     Sin("pure", "daemon/kairosd/core/planted_io.py", "import os\n\nSEPARATOR = os.sep\n"),
     Sin("unfinished", _plant("unfinished"), f"ANSWER = 42  # {FORGOTTEN}: ask again\n"),
-    Sin("leak", "docs/planted.md", f"Built in {WORKPLACE}main.\n", "Built in /home/me/work/main.\n"),
+    Sin("leak", "docs/planted.md", f"Built in {WORKPLACE}main.\n", "Built in /home/me/project.\n"),
     Sin("syntax", _plant("syntax"), "def work(:\n"),
 ]
 # A module that does not parse stops the type checker and the import graph: it is checked by itself.
