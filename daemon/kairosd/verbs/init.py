@@ -309,7 +309,7 @@ How to stop it
 What uninstalling leaves
   {folder} (configuration)
   {state} (database, journal, transcripts)
-  {data} (memory, models)
+  {data} (models)
   and in your repositories the branches kairos/… that you did not merge. Delete them, and nothing is left.
 
 Next: kairosd (in the foreground) or kairos service install; then kairos status, kairos tell "what changed last?"
