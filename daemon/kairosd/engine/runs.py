@@ -168,7 +168,7 @@ class Worker:
     async def _opening(self) -> str:
         survey = await self._place.repository.survey()
         described = await self._place.repository.describe(survey)
-        return f"Goal: {self.run.goal}\n\nWorkspace {self._place.workspace.name}:\n{described}"
+        return f"Goal: {self.run.goal}\n\nThe workspace, where every path starts:\n{described}"
 
     async def _patiently(self, model: Model, prompt: Prompt) -> Reply:
         """Asks until the model answers: while it is down the run waits, and says so to whoever follows."""
