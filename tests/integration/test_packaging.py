@@ -25,6 +25,7 @@ SOURCES = (
     r"kairosd/py\.typed",
     r"kairosd/prompts/[a-z0-9_/-]+\.(md|txt|toml|json)",
     r"kairosd/models/[a-z0-9_-]+\.(toml|json)",
+    r"kairosd/programs/[a-z0-9_]+\.toml",
     rf"kairos_cli/({NAME}/)*{NAME}\.py",
     r"kairos_cli/py\.typed",
 )
@@ -50,6 +51,8 @@ NEEDED = {
     "kairosd/__init__.py",
     "kairosd/wire.py",
     "kairosd/py.typed",
+    "kairosd/programs/git.toml",
+    "kairosd/programs/opaque.toml",
     "kairos_cli/__init__.py",
     "kairosd/_share/config.example.toml",
 }
