@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from kairosd import wire
 from kairosd.errors import ConfigError, KairosError
 
-VERBS = ("init", "config", "doctor", "model", "service", "gc", "journal")
+VERBS = ("init", "config", "doctor", "explain", "model", "service", "gc", "journal")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,26 +22,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words and words[0] in VERBS:
             module = importlib.import_module(f"kairosd.verbs.{words[0]}")
             return int(module.main(words[1:], place))
-        chosen = _parser().parse_args(words)
-        daemon = importlib.import_module("kairosd.app")
-        return int(daemon.run(chosen.config, place))
+        config = importlib.import_module("kairosd.options").parse(words, VERBS) if words else None
+        importlib.import_module("kairosd.system.libraries").leave_out_unused()
+        return int(importlib.import_module("kairosd.app").run(config, place))
     except wire.HomeError as error:
         return _fail(str(error), ConfigError.exit_code)
     except KairosError as error:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return 130
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="kairosd",
-        description="Runs the Kairos daemon in the foreground; talk to it with `kairos`.",
-        epilog=f"verbs that need no daemon: {', '.join(VERBS)} (kairosd VERB --help)",
-    )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration (default: the home's config.toml)")
-    parser.add_argument("--version", action="version", version=f"kairosd {wire.VERSION}")
-    return parser
 
 
 def _fail(message: str, code: int) -> int:

@@ -17,9 +17,13 @@ from kairosd import config as configuration
 from kairosd.config import Config, api_key, describe, every_seconds, load, read_environment, read_secret
 from kairosd.config import sections as section_models
 from kairosd.config.choice import HOSTED, KEYS, LOCAL_SHA256, LOCAL_URLS
+from kairosd.config.editing import edit_level
 from kairosd.config.folders import origin_of
-from kairosd.core.policy import PROTECTED_PATHS, Rule, Ruling
-from kairosd.errors import ConfigError
+from kairosd.config.rules import prefix_of, read_narrowing
+from kairosd.core.levels import Level, Ruling
+from kairosd.core.paths import PROTECTED_PATHS
+from kairosd.core.policy import Policy, Rule
+from kairosd.errors import ConfigError, NotFoundError, UsageError
 from kairosd.models.prices import load_prices
 from kairosd.wire import Home
 
@@ -146,6 +150,27 @@ def test_an_owners_own_local_file_gets_no_foreign_hash(write: Any) -> None:
         (
             '[[policy.rules]]\nverdict = "ask"\n[[policy.rules]]\nverdict = "alow"\n',
             '4: [[policy.rules]] verdict: must be one of "allow", "ask" or "deny"; did you mean "allow"?',
+        ),
+        (
+            '[policy]\nallow = [\n "git status",\n "",\n]\n',
+            '2: [policy] allow: is empty: name the beginning of a command, such as "git status"',
+        ),
+        (
+            '[policy]\ndeny = ["rm -rf *"]\n',
+            "2: [policy] deny: holds *: rules are plain words, compared with the decoded words of a command",
+        ),
+        (
+            '[[policy.rules]]\nverdict = "deny"\nargv = "git \'push\'"\n',
+            "3: [[policy.rules]] argv: holds ': rules are plain words, compared with the decoded words of a command",
+        ),
+        (
+            '[[workspaces]]\npath = "engine"\nlevel = "open"\n',
+            "3: [[workspaces]] level: open is set for the daemon's life: kairos workspace set-level NAME open",
+        ),
+        (
+            '[[workspaces]]\npath = "engine"\nlevel = "sandbox"\n',
+            '3: [[workspaces]] level: must be one of "observe", "suggest", "sandboxed" or "project"; '
+            'did you mean "sandboxed"?',
         ),
         (
             '[[policy.rules]]\nverdict = "ask"\npaths = "x"\n',
@@ -398,6 +423,128 @@ def test_policy_and_quiet_hours_become_what_the_core_reads(write: Any) -> None:
     assert (config.quiet_hours.start, config.quiet_hours.end) == (time(22), time(7, 30))
 
 
+def test_commands_become_words_and_no_allow_is_not_an_empty_one(write: Any) -> None:
+    assert write(FALLBACK).policy.allow is None
+    assert write(f"{FALLBACK}[policy]\nallow = []\n").policy.allow == ()
+    text = (
+        '[policy]\nallow = ["git  status", "rg"]\nask = ["git log HEAD~1"]\ndeny = ["rm"]\n'
+        '[[policy.rules]]\nverdict = "ask"\ntool = "shell"\nargv = "make install"\n'
+    )
+    policy = write(FALLBACK + text).policy
+    assert policy.allow == (("git", "status"), ("rg",))
+    assert (policy.ask, policy.deny) == ((("git", "log", "HEAD~1"),), (("rm",),))
+    assert policy.rules == (Rule(Ruling.ASK, "shell", "", ("make", "install")),)
+    shown = describe(write(FALLBACK + text))["policy"]
+    assert isinstance(shown, dict)
+    assert (shown["allow"], shown["ask"], shown["deny"]) == (["git status", "rg"], ["git log HEAD~1"], ["rm"])
+    assert "allow" not in describe(write(FALLBACK))["policy"]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "a 'b'", "a $B", "a;b", "a|b", "~/x", "a *", "A=1 b", "a\nb", "a\u2028b", "[a]"]
+)
+def test_what_is_more_than_plain_words_is_no_beginning_of_a_command(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        prefix_of(text)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["env", "/usr/bin/env", "xargs ls", "bash -c", "sudo", "find . -exec", "python -c", "perl -e", "ssh host"]
+)
+def test_what_starts_anything_cannot_be_allowed(refused: Any, prefix: str) -> None:
+    (problem,) = refused(f'{FALLBACK}[policy]\nallow = ["{prefix}"]\n')
+    assert problem.startswith(f"4: [policy] allow: {prefix} starts whatever its arguments say")
+    (problem,) = refused(f'{FALLBACK}[[policy.rules]]\nverdict = "allow"\nargv = "{prefix}"\n')
+    assert "[[policy.rules]] argv: " in problem
+
+
+@pytest.mark.parametrize(
+    "prefix", ["find", "git", "python", "python -m", "python -m pytest", "npm test", "make", "terraform plan"]
+)
+def test_what_has_a_harmless_use_can_be_allowed(write: Any, prefix: str) -> None:
+    text = f'{FALLBACK}[policy]\nallow = ["{prefix}"]\ndeny = ["env", "bash -c"]\n'
+    assert write(text).policy.allow == (tuple(prefix.split()),)
+
+
+def test_the_levels_of_a_workspace(write: Any, tmp_path: Path) -> None:
+    for level in (Level.OBSERVE, Level.SUGGEST, Level.SANDBOXED, Level.PROJECT):
+        (found,) = write(workspace(tmp_path / "engine", f'level = "{level.label}"\n')).workspaces
+        assert found.level is level
+
+
+# What a workspace says of itself.
+
+
+def test_a_workspaces_own_file_can_only_narrow() -> None:
+    text = b"""[policy]
+ask = ["make"]
+deny = ["git push"]
+secret_paths = ["keys/**"]
+protected_paths = ["ci/**"]
+[[policy.rules]]
+verdict = "deny"
+tool = "write"
+path = "docs/**"
+"""
+    found = read_narrowing(text, Path(".kairos.toml"))
+    assert found == Policy(
+        rules=(Rule(Ruling.DENY, "write", "docs/**"),), ask=(("make",),), deny=(("git", "push"),),
+        secret_paths=("keys/**",), protected_paths=("ci/**",),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (b"[policy", ".kairos.toml:1: not TOML"),
+        (b'\xff = "x"', "not UTF-8"),
+        (b'[policy]\nallow = ["ls"]\n', ".kairos.toml:2: [policy] allow: unknown key"),
+        (b'[policy]\ndeny = [""]\n', ".kairos.toml:2: [policy] deny: is empty"),
+        (b"[policy]\napproval_expires_seconds = 5\n", "unknown key"),
+        (b'[[policy.rules]]\nverdict = "allow"\n', '[[policy.rules]] verdict: must be one of "ask" or "deny"'),
+        (b'[[workspaces]]\npath = "/"\n', "unknown section"),
+    ],
+)
+def test_a_workspaces_own_file_cannot_widen(text: bytes, problem: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        read_narrowing(text, Path(".kairos.toml"))
+    assert problem in str(refusal.value)
+
+
+# Changing the file.
+
+
+def test_a_level_is_written_into_its_own_table_and_nothing_else_is_touched(
+    write: Any, place: Home, tmp_path: Path
+) -> None:
+    text = (
+        f'# mine\n{FALLBACK}[[workspaces]]\npath = "{tmp_path}/one"\n'
+        f'[[workspaces]]\npath = "{tmp_path}/two"\nlevel = "suggest"  # for now\n'
+    )
+    config = write(text)
+    edit_level(config, place, name="two", level=Level.PROJECT)
+    assert place.config.read_text() == text.replace('"suggest"', '"project"')
+    edit_level(config, place, name="two", level=Level.SUGGEST)
+    edit_level(config, place, name="one", level=Level.OBSERVE)
+    changed = text.replace("[[workspaces]]\n", '[[workspaces]]\nlevel = "observe"\n', 1)
+    assert place.config.read_text() == changed
+    assert [one.level for one in write(changed).workspaces] == [Level.OBSERVE, Level.SUGGEST]
+
+
+def test_a_level_that_cannot_be_placed_leaves_the_file_as_it_was(write: Any, place: Home, tmp_path: Path) -> None:
+    text = f'{FALLBACK}[[workspaces]]\npath = "{tmp_path}/one"\nignore = [\n"""\nlevel = "x"\n"""]\n'
+    config = write(text)
+    with pytest.raises(UsageError, match="by hand"):
+        edit_level(config, place, name="one", level=Level.PROJECT)
+    with pytest.raises(NotFoundError):
+        edit_level(config, place, name="two", level=Level.PROJECT)
+    assert place.config.read_text() == text
+    config = write(plain := workspace(tmp_path / "one"))
+    with pytest.raises(ConfigError, match="open is set"):
+        edit_level(config, place, name="one", level=Level.OPEN)
+    assert place.config.read_text() == plain
+
+
 def test_the_digest_follows_what_is_in_effect_and_not_the_secrets(write: Any) -> None:
     text = github("secret_env", "HOOK")
     first = write(text, HOOK=SECRET)
@@ -462,6 +609,7 @@ def test_the_example_shows_every_key_with_its_default(name: str) -> None:
         "github": {"secret_file"},
         "ntfy": {"topic"},
         "rule": {"verdict"},
+        "policy": {"allow"},
     }.get(name, set())
     for key, value in shown.items():
         default = kind.model_fields[key].default

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kairosd.core.events import Tier
-from kairosd.core.policy import (
-    LEVELS,
-    PROTECTED_PATHS,
-    SECRET_PATHS,
-    Level,
-    Opinion,
-    Permission,
-    Policy,
-    Rule,
-    Ruling,
-    judge_level,
-    judge_path,
-    judge_rules,
-    judge_taint,
-    matches,
-    worst,
-)
+from kairosd.core.levels import LEVELS, Level, Opinion, Permission, Ruling, judge_level, judge_taint, may_ask
+from kairosd.core.paths import PROTECTED_PATHS, SECRET_PATHS, matches
+from kairosd.core.policy import Policy, Rule, judge_path, judge_rules, worst
 
 quick = settings(max_examples=40, deadline=None)
 names = st.text(st.characters(codec="ascii", categories=["Ll", "Lu", "Nd"], include_characters="._-"), min_size=1)
@@ -38,7 +26,7 @@ rules = st.builds(Rule, rulings, st.sampled_from(["", "write", "w*", "read"]), s
 def test_the_worst_opinion_wins_and_the_first_of_equals_is_named(opinions: list[Opinion]) -> None:
     found = worst(opinions)
     assert all(opinion.ruling <= found.ruling for opinion in opinions)
-    assert found is next(opinion for opinion in opinions if opinion.ruling is found.ruling)
+    assert found.rule == next(opinion.rule for opinion in opinions if opinion.ruling is found.ruling)
 
 
 @quick
@@ -111,13 +99,62 @@ def test_globs(path: str, glob: str, wanted: bool) -> None:
 
 @pytest.mark.parametrize("path", ["README.md", "src/main.py", "docs/keys.md", "environment.yml", "src/secret_sauce.py"])
 def test_an_ordinary_file_asks_nothing(path: str) -> None:
-    assert judge_path(Policy(), Permission.EDIT, path=path).ruling is Ruling.ALLOW
+    assert judge_path(Policy(), path=path, writes=True).ruling is Ruling.ALLOW
 
 
-def test_levels_and_taint() -> None:
+@pytest.mark.parametrize(
+    "path", [".kairos.toml", ".git/config", "sub/.git/hooks/pre-commit", ".github/workflows/ci.yml"]
+)
+def test_a_protected_path_is_read_freely_and_asked_about_before_it_is_changed(path: str) -> None:
+    assert judge_path(Policy(), path=path, writes=False).ruling is Ruling.ALLOW
+    assert judge_path(Policy(), path=path, writes=True).ruling is Ruling.ASK
+
+
+def test_beyond_its_level_a_run_asks_and_the_lowest_has_nothing_to_ask() -> None:
     for level in Level:
         for permission in Permission:
-            wanted = Ruling.ALLOW if permission in LEVELS[level] else Ruling.DENY
-            assert judge_level(level, permission).ruling is wanted
-    asks = {(tier, permission) for tier in Tier for permission in Permission if judge_taint(tier, permission).ruling}
-    assert asks == {(Tier.PUBLIC, Permission.EDIT), (Tier.PUBLIC, Permission.COMMIT)}
+            found = judge_level(level, permission).ruling
+            covered = permission in LEVELS[level]
+            assert (found is Ruling.ALLOW) is covered
+            assert may_ask(level, permission) is (covered or level is not Level.OBSERVE)
+            assert (found is Ruling.DENY) is (not covered and level is Level.OBSERVE)
+
+
+def test_each_level_covers_the_one_below() -> None:
+    for lower, higher in itertools.pairwise(Level):
+        assert LEVELS[lower] < LEVELS[higher]
+    assert LEVELS[Level.OPEN] == set(Permission)
+
+
+def test_a_strangers_words_leave_no_tool_and_a_collaborators_no_program_that_runs_code() -> None:
+    for permission in Permission:
+        wanted = Ruling.ALLOW if permission is Permission.CONTROL else Ruling.DENY
+        assert judge_taint(Tier.PUBLIC, permission).ruling is wanted
+        wanted = Ruling.ALLOW if permission in LEVELS[Level.SUGGEST] else Ruling.ASK
+        assert judge_taint(Tier.COLLABORATOR, permission).ruling is wanted
+        assert not judge_taint(Tier.LOCAL, permission).ruling
+        assert not judge_taint(Tier.OWNER, permission).ruling
+
+
+prefixes = st.lists(st.lists(parts, min_size=1, max_size=3).map(tuple), max_size=3).map(tuple)
+policies = st.builds(
+    Policy,
+    st.lists(rules, max_size=3).map(tuple),
+    st.none() | prefixes,
+    prefixes,
+    prefixes,
+    st.lists(st.sampled_from(["*.pem", "src/**"])).map(tuple),
+    st.lists(st.sampled_from(["*.toml", "ci/**"])).map(tuple),
+)
+
+
+@quick
+@given(policies, policies, paths, st.booleans())
+def test_narrowing_never_widens(policy: Policy, other: Policy, path: str, writes: bool) -> None:
+    narrowed = policy.narrowed_by(other)
+    before = judge_rules(policy, "write", paths=(path,)).ruling, judge_path(policy, path=path, writes=writes).ruling
+    after = judge_rules(narrowed, "write", paths=(path,)).ruling, judge_path(narrowed, path=path, writes=writes).ruling
+    assert all(late >= early for early, late in zip(before, after, strict=True))
+    assert narrowed.allow == policy.allow
+    assert set(policy.deny) <= set(narrowed.deny)
+    assert set(policy.ask) <= set(narrowed.ask)

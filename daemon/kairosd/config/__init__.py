@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from kairosd.config.environment import Environment, read_environment
-from kairosd.config.loading import Config, describe, load
+from kairosd.config.loading import Config, describe, folder_workspace, load
 from kairosd.config.secrets import access_token, api_key, read_secret
 from kairosd.config.sections import (
     DaemonSection,
@@ -58,6 +58,7 @@ __all__ = [
     "api_key",
     "describe",
     "every_seconds",
+    "folder_workspace",
     "load",
     "read_environment",
     "read_secret",

@@ -24,8 +24,8 @@ from kairosd.config.sections import (
     WorkspaceSection,
 )
 from kairosd.config.times import check_cron, every_seconds, moment, wall_time
+from kairosd.core.levels import Level
 from kairosd.core.notices import QuietHours
-from kairosd.core.policy import Level
 from kairosd.core.workspaces import Landing, Workspace
 from kairosd.errors import ConfigError
 from kairosd.wire import Home
@@ -121,7 +121,7 @@ class Checks:
             name=name,
             path=folder,
             repo=section.repo or origin_of(folder),
-            level=Level[section.level.upper()],
+            level=Level.parse(section.level),
             trusted=section.trusted,
             watch=section.watch,
             bin=section.bin,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import importlib
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,9 +35,15 @@ class Document:
         if file is None:
             return cls(None)
         try:
-            return cls(file, file.read_bytes().decode("utf-8"))
+            return cls.parse(file.read_bytes(), file)
         except OSError as error:
             raise ConfigError(f"{file}: {error.strerror}", fix="kairos init writes one") from error
+
+    @classmethod
+    def parse(cls, content: bytes, file: Path) -> Document:
+        """The document of what `file` holds. Raises `ConfigError` when it is not TOML."""
+        try:
+            return cls(file, content.decode("utf-8"))
         except UnicodeDecodeError as error:
             raise ConfigError(f"{file}: not UTF-8: {error.reason} at byte {error.start}") from None
 
@@ -64,6 +70,7 @@ class Document:
 
 def nearest(word: object, options: Iterable[str]) -> str | None:
     """The option that `word` was probably meant to be."""
+    difflib = importlib.import_module("difflib")  # only here: a file without mistakes does without it
     return next(iter(difflib.get_close_matches(str(word), list(options), n=1)), None)
 
 

@@ -1,17 +1,20 @@
-"""Changing the configuration file for the owner: only whole `[[workspaces]]` tables, and never anything else in it."""
+"""Changing the configuration file for the owner: whole `[[workspaces]]` tables and their levels, and nothing else."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from kairosd.config.folders import name_of
 from kairosd.config.loading import Config, load
+from kairosd.core.levels import Level
 from kairosd.errors import NotFoundError, UsageError
 from kairosd.wire import Home
 
 TABLE = re.compile(r"^\s*\[")
+LEVEL = re.compile(r"""^(\s*level\s*=\s*)(?:"[^"]*"|'[^']*')""")
 
 
 def edit_workspace(config: Config, place: Home, *, name: str, path: str | None) -> None:
@@ -20,16 +23,42 @@ def edit_workspace(config: Config, place: Home, *, name: str, path: str | None) 
     The new text is loaded before it replaces the file, so that a bad one changes nothing. Raises `ConfigError`,
     `UsageError`, `NotFoundError`.
     """
-    file = config.path
-    if file is None:
-        raise UsageError("there is no configuration file to change", fix="kairos init writes one")
+    file = _file(config)
     text = file.read_text(encoding="utf-8")
     changed = _without(text, config, name=name) if path is None else _with(text, config, name=name, path=Path(path))
+    _replace(file, changed, place=place)
+
+
+def edit_level(config: Config, place: Home, *, name: str, level: Level) -> None:
+    """Writes the level of workspace `name` into the file. Raises `ConfigError`, `UsageError`, `NotFoundError`."""
+    file = _file(config)
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    first, after = _table(lines, config, name=name)
+    at = next((at for at in range(first + 1, after) if LEVEL.match(lines[at])), None)
+    if at is None:
+        ending = "" if lines[first].endswith("\n") else "\n"
+        lines[first] = f'{lines[first]}{ending}level = "{level.label}"\n'
+    else:
+        lines[at] = LEVEL.sub(rf'\1"{level.label}"', lines[at])
+    names = {one.name: one.level for one in config.workspaces}
+    _replace(file, "".join(lines), place=place, levels={**names, name: level})
+
+
+def _file(config: Config) -> Path:
+    if config.path is None:
+        raise UsageError("there is no configuration file to change", fix="kairos init writes one")
+    return config.path
+
+
+def _replace(file: Path, text: str, *, place: Home, levels: Mapping[str, Level] | None = None) -> None:
+    """Puts `text` in the file's place once it has been loaded, and says what `levels` wants where they are given."""
     draft = file.with_name(f".{file.name}.new")
     draft.touch(mode=0o600)
     try:
-        draft.write_text(changed, encoding="utf-8")
-        load(draft, folder=file.parent, place=place)
+        draft.write_text(text, encoding="utf-8")
+        loaded = load(draft, folder=file.parent, place=place)
+        if levels is not None and {one.name: one.level for one in loaded.workspaces} != levels:
+            raise UsageError("the workspace's level cannot be found in the file", fix=f"set it by hand in {file}")
         with draft.open("rb") as written:
             os.fsync(written.fileno())
         draft.replace(file)
@@ -48,15 +77,20 @@ def _with(text: str, config: Config, *, name: str, path: Path) -> str:
 
 def _without(text: str, config: Config, *, name: str) -> str:
     lines = text.splitlines(keepends=True)
+    first, after = _table(lines, config, name=name)
+    return "".join(lines[:first] + lines[after:])
+
+
+def _table(lines: list[str], config: Config, *, name: str) -> tuple[int, int]:
+    """Where the table of workspace `name` begins, and what comes after it."""
     starts = [at for at, line in enumerate(lines) if line.strip().replace(" ", "") == "[[workspaces]]"]
     names = [one.name for one in config.workspaces]
     if name not in names:
         raise NotFoundError(f"there is no workspace {name}", fix=f"there are: {', '.join(names) or 'none'}")
     if len(starts) != len(names):
-        raise UsageError("the file's [[workspaces]] cannot be told apart", fix=f"remove it by hand in {config.path}")
+        raise UsageError("the file's [[workspaces]] cannot be told apart", fix=f"change it by hand in {config.path}")
     first = starts[names.index(name)]
-    after = next((at for at in range(first + 1, len(lines)) if TABLE.match(lines[at])), len(lines))
-    return "".join(lines[:first] + lines[after:])
+    return first, next((at for at in range(first + 1, len(lines)) if TABLE.match(lines[at])), len(lines))
 
 
 def _quoted(value: str) -> str:

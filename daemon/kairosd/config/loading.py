@@ -15,6 +15,7 @@ from kairosd.config.document import Document, KeyPath
 from kairosd.config.environment import Environment, read_environment
 from kairosd.config.folders import checkout_of, name_of, origin_of, refusal
 from kairosd.config.reader import Reader
+from kairosd.config.rules import policy_of
 from kairosd.config.sections import (
     DaemonSection,
     DesktopSection,
@@ -37,7 +38,7 @@ from kairosd.config.sections import (
 from kairosd.config.times import address
 from kairosd.core.json import Json, JsonObject, digest, without_floats
 from kairosd.core.notices import QuietHours
-from kairosd.core.policy import PROTECTED_PATHS, SECRET_PATHS, Policy, Rule, Ruling
+from kairosd.core.policy import Policy
 from kairosd.core.workspaces import Workspace
 from kairosd.errors import ConfigError
 from kairosd.wire import Home, HomeError, socket_path
@@ -136,11 +137,7 @@ def describe(config: Config) -> JsonObject:
         "git": config.git.model_dump(mode="json"),
         "retention": config.retention.model_dump(mode="json"),
         "policy": {
-            "rules": [
-                {"verdict": rule.ruling.label, "tool": rule.tool, "path": rule.path} for rule in config.policy.rules
-            ],
-            "secret_paths": config.policy.secret_paths,
-            "protected_paths": config.policy.protected_paths,
+            **_describe_policy(config.policy),
             "approval_expires_seconds": config.approval_expires_seconds,
         },
     }
@@ -178,7 +175,7 @@ class _Loading:
             quiet_hours=self._checks.quiet_hours(self._one(QuietHoursSection, "quiet_hours")),
             git=self._one(GitSection, "git"),
             retention=self._one(RetentionSection, "retention"),
-            policy=_policy(policy),
+            policy=policy_of(policy, self._document),
             approval_expires_seconds=policy.approval_expires_seconds,
             path=self._document.file,
             warnings=tuple(self._checks.warnings),
@@ -254,20 +251,22 @@ class _Loading:
 
 
 def _for_folder(config: Config, folder: Path, *, place: Home) -> Config:
+    try:
+        return dataclasses.replace(config, workspaces=(folder_workspace(folder, place=place),))
+    except ConfigError as error:
+        text = f"no configuration at {place.config}, and {error.message}"
+        return dataclasses.replace(config, warnings=(*config.warnings, text))
+
+
+def folder_workspace(folder: Path, *, place: Home) -> Workspace:
+    """The workspace that `folder` is without a word from the owner: its git checkout, else itself.
+
+    Raises `ConfigError` where it cannot be one.
+    """
     path = checkout_of(folder) or folder.resolve()
     if why := refusal(path, place):
-        text = f"no configuration at {place.config}, and the current folder {path} cannot be a workspace: {why}"
-        return dataclasses.replace(config, warnings=(*config.warnings, text))
-    workspace = Workspace(name=name_of(path), path=path, repo=origin_of(path))
-    return dataclasses.replace(config, workspaces=(workspace,))
-
-
-def _policy(section: PolicySection) -> Policy:
-    return Policy(
-        rules=tuple(Rule(Ruling[each.verdict.upper()], each.tool, each.path) for each in section.rules),
-        secret_paths=tuple(dict.fromkeys((*SECRET_PATHS, *section.secret_paths))),
-        protected_paths=tuple(dict.fromkeys((*PROTECTED_PATHS, *section.protected_paths))),
-    )
+        raise ConfigError(f"the current folder {path} cannot be a workspace: {why}")
+    return Workspace(name=name_of(path), path=path, repo=origin_of(path))
 
 
 def _notifier_modules() -> list[str]:
@@ -275,6 +274,21 @@ def _notifier_modules() -> list[str]:
     return sorted(
         each.stem for each in (Path(__file__).parents[1] / "notifiers").glob("*.py") if not each.stem.startswith("_")
     )
+
+
+def _describe_policy(policy: Policy) -> JsonObject:
+    allow: JsonObject = {} if policy.allow is None else {"allow": [" ".join(prefix) for prefix in policy.allow]}
+    return {
+        **allow,
+        "ask": [" ".join(prefix) for prefix in policy.ask],
+        "deny": [" ".join(prefix) for prefix in policy.deny],
+        "rules": [
+            {"verdict": rule.ruling.label, "tool": rule.tool, "argv": " ".join(rule.argv), "path": rule.path}
+            for rule in policy.rules
+        ],
+        "secret_paths": policy.secret_paths,
+        "protected_paths": policy.protected_paths,
+    }
 
 
 def _describe_workspace(one: Workspace) -> JsonObject:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+
+def _not_open(level: object) -> object:
+    if level == "open":
+        text = "open is set for the daemon's life: kairos workspace set-level NAME open"
+        raise PydanticCustomError("open_level", text)
+    return level
+
 
 Seconds = Annotated[int, Field(ge=1, le=7 * 86400)]
 
@@ -73,12 +82,12 @@ class WorkspaceSection(Section):
     name: str = ""
     path: str
     repo: str = ""
-    level: Literal["observe", "suggest"] = "suggest"
+    level: Annotated[Literal["observe", "suggest", "sandboxed", "project"], BeforeValidator(_not_open)] = "suggest"
     trusted: bool = False
     watch: bool = True
-    bin: tuple[str, ...] = ()
+    bin: tuple[str, ...] = (".venv/bin", "node_modules/.bin")
     share: tuple[str, ...] = (".venv", "node_modules")
-    landing: Literal["branch", "patch"] = "branch"
+    landing: Literal["branch", "patch", "direct"] = "branch"
     ignore: tuple[str, ...] = ()
 
 
@@ -155,17 +164,24 @@ class RetentionSection(Section):
 
 
 class RuleSection(Section):
-    """`[[policy.rules]]`: globs on tool and path; deny > ask > allow."""
+    """`[[policy.rules]]`: globs on tool and path, `argv` the beginning of a command; deny > ask > allow."""
 
     verdict: Literal["allow", "ask", "deny"]
     tool: str = ""
+    argv: str = ""
     path: str = ""
 
 
 class PolicySection(Section):
-    """`[policy]`: `secret_paths` and `protected_paths` add to the built-in ones."""
+    """`[policy]`. `allow`, `ask` and `deny` hold beginnings of commands; `allow` None = what Kairos knows by itself.
+
+    `secret_paths` and `protected_paths` add to the built-in ones.
+    """
 
     rules: tuple[RuleSection, ...] = ()
+    allow: tuple[str, ...] | None = None
+    ask: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
     secret_paths: tuple[str, ...] = ()
     protected_paths: tuple[str, ...] = ()
     approval_expires_seconds: Seconds = 86400
