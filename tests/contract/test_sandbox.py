@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from kairosd.core.shell.plans import Stream
 from kairosd.errors import SandboxError
 from kairosd.executor.client import ProcessExecutor
 from kairosd.ports import Executor, Job, Launch, Mount, Outcome, Sandbox
@@ -55,9 +56,10 @@ class Weakened:
         self._change = change
         self.launches = 0
 
-    async def run(self, launch: Launch) -> Outcome:
+    async def run(self, *launches: Launch) -> Outcome:
         self.launches += 1
-        return await self._executor.run(replace(launch, argv=tuple(self._change(list(launch.argv)))))
+        changed = [replace(launch, argv=tuple(self._change(list(launch.argv)))) for launch in launches]
+        return await self._executor.run(*changed)
 
     async def close(self) -> None:
         await self._executor.close()
@@ -183,6 +185,51 @@ async def test_what_may_not_be_mounted(sandbox: Sandbox, state: Path, tmp_path: 
         assert await sandbox.check() is None
         with pytest.raises(SandboxError):
             await sh(sandbox, "true", Mount(path, Path("/shown")))
+
+
+async def test_a_link_of_the_sandbox_is_not_there_outside(sandbox: Sandbox, folder: Path) -> None:
+    (folder / "real").write_text("found")
+    place = folder.parent / "elsewhere" / "link"
+    job = Job(("/bin/cat", str(place)), folder, (Mount(folder, folder),), links=((place, str(folder / "real")),))
+    assert (await sandbox.run(job)).stdout == b"found"
+    assert not place.parent.exists()
+
+
+async def test_jobs_are_joined_by_pipes_each_in_a_sandbox_of_its_own(sandbox: Sandbox, folder: Path) -> None:
+    def stage(script: str, *, writable: bool = False) -> Job:
+        return Job(("/bin/sh", "-c", script), folder, (Mount(folder, folder, writable),), env={"PATH": "/usr/bin:/bin"})
+
+    writer = stage("ls /proc | grep -c '^[0-9]'; echo 1 > one; echo err >&2", writable=True)
+    reader = stage("ls /proc | grep -c '^[0-9]'; cat; echo 2 > two; exit 3")
+    outcome = await sandbox.run(writer, reader)
+    assert outcome.code == 3 or outcome.code == 2
+    first, second = outcome.stdout.split()
+    assert int(first) <= 5
+    assert int(second) <= 5  # each sees its own processes only
+    assert b"err" in outcome.stderr
+    assert b"Read-only file system" in outcome.stderr
+    assert [path.name for path in folder.iterdir()] == ["one"]
+
+
+async def test_a_flood_into_a_reader_that_leaves_ends_at_once(sandbox: Sandbox, folder: Path) -> None:
+    flood = Job(("/usr/bin/yes",), folder, (Mount(folder, folder),), timeout=30.0)
+    head = replace(flood, argv=("/usr/bin/head", "-1"))
+    outcome = await sandbox.run(flood, head)
+    assert outcome == Outcome(0, b"y\n", b"")
+    killed = await sandbox.run(
+        replace(flood, argv=("/bin/sh", "-c", "kill -KILL $$")), replace(head, argv=("/bin/cat",))
+    )
+    assert killed == Outcome(0, b"", b"")
+    last = await sandbox.run(flood, replace(head, argv=("/bin/sh", "-c", "kill -TERM $$")))
+    assert last.code == 128 + 15
+
+
+async def test_outputs_of_jobs_go_where_they_are_sent(sandbox: Sandbox, folder: Path) -> None:
+    both = Job(("/bin/sh", "-c", "echo 1; echo 2 >&2; echo 3"), folder, (Mount(folder, folder),))
+    tac = Job(("/usr/bin/tac",), folder, (Mount(folder, folder),))
+    assert (await sandbox.run(replace(both, stderr=Stream.STDOUT), tac)).stdout == b"3\n2\n1\n"
+    assert (await sandbox.run(replace(both, stdout=Stream.NULL))).stderr == b"2\n"
+    assert (await sandbox.run(replace(tac, stdin=b"a\nb\n"))).stdout == b"b\na\n"
 
 
 async def test_what_lies_in_a_forbidden_folder_may_be_mounted(sandbox: Sandbox, state: Path) -> None:

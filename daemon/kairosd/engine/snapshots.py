@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -36,11 +36,12 @@ printf '\\0'
 git config -z --get-regexp '^core\\.' || true
 """
 
-# The owner's index is copied for what it knows of the files' times: `add` reads only those that changed since.
+# The owner's index is copied for what it knows of the files' times: `add` reads only those that changed since. Its own
+# time comes along: a file changed in the second of the index and equally long ("racy git") is found by nothing else.
 BUILD = """
 export GIT_DIR="$CLONE/.git"
 for file in "$OWNER/index" "$OWNER"/sharedindex.*; do
-  [ ! -f "$file" ] || cp "$file" "$GIT_DIR/"
+  [ ! -f "$file" ] || cp -p "$file" "$GIT_DIR/"
 done
 for file in shallow info/attributes; do
   [ ! -f "$COMMON/$file" ] || cp "$COMMON/$file" "$GIT_DIR/$file"
@@ -164,6 +165,11 @@ class Snapshot:
 def borrowed_at(number: int) -> Path:
     """Where the owner's object folder of that number is mounted, in every sandbox that sees the clone."""
     return BORROWED / str(number)
+
+
+def borrowing(mounts: Sequence[Mount]) -> tuple[Path, ...]:
+    """What a sandbox with those mounts must not read: where the owner's object folders borrow from themselves."""
+    return tuple(mount.target / "info/alternates" for mount in mounts if mount.target.is_relative_to(BORROWED))
 
 
 def shared_folders(workspace: Workspace) -> tuple[str, ...]:

@@ -1,12 +1,20 @@
 """The executor's process: starts programs from its only thread, reads what they say, and leaves none of them behind.
 
-Run by path, isolated (`python -I -S child.py FD`), so it may import the standard library only and as little of it as
-possible. It speaks frames over the socket FD: four bytes of length, then JSON, binary fields in base64.
+It is isolated: `python -I -S -c CODE FD`, where CODE (see `client.START`) adds the folder of this package *behind* the
+standard library and calls `main`. No site-packages, no `.pth`, no variable decides what it imports; it imports the
+standard library, as little of it as possible, and `processes` beside it. It speaks frames over the socket FD: four
+bytes of length, then JSON, binary fields in base64.
 
-    in:   {"id", "argv", "env", "cwd", "stdin", "timeout", "output_limit", "inherit"}      start a job
-          {"cancel": id}                                                                  kill that job
+    in:   {"id", "timeout", "output_limit", "tail_limit", "commands"}                      start a pipeline
+          commands: [{"argv", "env", "cwd", "stdin", "stdout", "stderr", "inherit"}]
+          {"cancel": id}                                                                  kill that pipeline
+          {"cancel_all": true}                                                            kill all of them
     out:  {"id", "code", "stdout", "stderr", "timed_out", "truncated"} or {"id", "error"}  how it ended
           {"idle": true}                                                                  nothing to do for IDLE_SECONDS
+
+`stdin` is "own" (the pipe before it; nothing for the first), "null" or "data" (the file that `inherit` has at 0);
+`stdout` and `stderr` are "own", "null", "stderr" and "stdout". The last command's own stdout and the own stderr of all
+are what we read; between commands there is nothing but a pipe of the kernel's.
 
 End of file on the socket means that the daemon is gone: everything is killed, then the process ends.
 """
@@ -14,11 +22,8 @@ End of file on the socket means that the daemon is gone: everything is killed, t
 from __future__ import annotations
 
 import base64
-import ctypes
-import fcntl
 import json
 import os
-import resource
 import selectors
 import signal
 import socket
@@ -27,43 +32,65 @@ import sys
 import time
 from typing import Any
 
+from kairosd.executor import processes
+
 IDLE_SECONDS = 20.0
 FRAME_MAX = 256 * 1024 * 1024
 CHUNK = 65536
-PROCESSES = 512  # tasks a job may add to what its user already runs
-PR_SET_PDEATHSIG = 1
-PR_SET_CHILD_SUBREAPER = 36
-
-_libc = ctypes.CDLL(None, use_errno=True)
+WATCH_SECONDS = 0.05  # between two counts; a fork bomb in a sandbox makes some hundred processes in that time
 
 
 class Job:
-    """One started program: its process group, its pipes, and what it said so far."""
+    """One pipeline: the process groups of its commands, our two pipes from them, and what they said so far."""
 
-    def __init__(self, pid: int, request: dict[str, Any]) -> None:
+    def __init__(self, request: dict[str, Any]) -> None:
         self.number = request["id"]
-        self.pid = pid
-        self.limit = int(request["output_limit"])
+        self.limit, self.tail = int(request["output_limit"]), int(request["tail_limit"])
         self.deadline = time.monotonic() + float(request["timeout"])
-        self.stdin = memoryview(base64.b64decode(request["stdin"]))
+        self.codes: dict[int, int | None] = {}  # by process id, in the order of the commands
+        self.groups: set[int] = set()
         self.output: dict[int, bytearray] = {}
+        self.ends: dict[int, bytearray] = {}  # what came after the limit, as far as the tail reaches back
         self.streams: tuple[int, int] = (-1, -1)
         self.open: set[int] = set()
-        self.code: int | None = None
         self.timed_out = False
         self.truncated = False
+        self.crowded = False
+
+    @property
+    def ended(self) -> bool:
+        return None not in self.codes.values()
+
+    def kill(self) -> None:
+        for pid in self.groups:
+            processes.kill_group(pid)
+
+    def listen(self, stdout: int, stderr: int) -> None:
+        self.streams = (stdout, stderr)
+        self.output = {stream: bytearray() for stream in self.streams}
+        self.ends = {stream: bytearray() for stream in self.streams}
+        self.open = set(self.streams)
+        for stream in self.streams:
+            os.set_blocking(stream, False)
 
     def keep(self, stream: int, data: bytes) -> None:
-        """Keeps what fits under the limit; the rest is read and forgotten, so that the program never blocks on us."""
-        kept = self.output[stream]
+        """Keeps what fits and the tail; the rest is read and forgotten, so that the program never blocks on us."""
+        kept, end = self.output[stream], self.ends[stream]
         room = self.limit - len(kept)
         kept += data[:room]
-        self.truncated = self.truncated or len(data) > room
+        end += data[room:]
+        if len(end) > self.tail:
+            self.truncated = True
+            del end[: -self.tail or None]
 
     def answer(self) -> dict[str, Any]:
-        stdout, stderr = (base64.b64encode(self.output[stream]).decode() for stream in self.streams)
+        """How it ended: as in a shell, the last command's code is the pipeline's."""
+        if self.crowded:
+            self.ends[self.streams[1]] += f"kairos: killed: more than {processes.PROCESSES} processes\n".encode()
+        said = (self.output[stream] + self.ends[stream] for stream in self.streams)
+        stdout, stderr = (base64.b64encode(each).decode() for each in said)
         cut = {"timed_out": self.timed_out, "truncated": self.truncated}
-        return {"id": self.number, "code": self.code, "stdout": stdout, "stderr": stderr, **cut}
+        return {"id": self.number, "code": [*self.codes.values()][-1], "stdout": stdout, "stderr": stderr, **cut}
 
 
 class Server:
@@ -76,6 +103,8 @@ class Server:
         self.incoming = bytearray()
         self.outgoing = bytearray()
         self.alive = True
+        self.watching = processes.unlimited()
+        self.others = 0  # tasks of the machine that are none of ours, when they were last told apart
         self.wake, wake_in = os.pipe()
         for descriptor in (self.wake, wake_in):
             os.set_blocking(descriptor, False)
@@ -100,18 +129,20 @@ class Server:
             for key, events in ready:
                 self._handle(key, events)
             self._enforce()
+            self._watch()
             self._reap()
         for job in self.jobs.values():
-            _kill_group(job.pid)
-        while children := _children():
+            job.kill()
+        while children := processes.children():
             for pid in children:
-                _kill_group(pid)
-            _collect(block=True)
+                processes.kill_group(pid)
+            processes.collect(block=True)
 
     def _patience(self) -> float:
         if not self.jobs:
             return IDLE_SECONDS
-        return max(0.0, min(job.deadline for job in self.jobs.values()) - time.monotonic())
+        left = max(0.0, min(job.deadline for job in self.jobs.values()) - time.monotonic())
+        return min(left, WATCH_SECONDS) if self.watching else left
 
     def _handle(self, key: selectors.SelectorKey, events: int) -> None:
         if key.fileobj is self.channel:
@@ -122,7 +153,7 @@ class Server:
         elif key.fileobj == self.wake:
             os.read(self.wake, CHUNK)
         elif key.fd in key.data.open:  # a job that ended earlier in this round has closed its pipes
-            (self._feed if events & selectors.EVENT_WRITE else self._read)(key.data, key.fd)
+            self._read(key.data, key.fd)
 
     def _receive(self) -> None:
         try:
@@ -147,49 +178,43 @@ class Server:
 
     def _accept(self, request: dict[str, Any]) -> None:
         if "cancel" in request:
+            if job := self.jobs.get(request["cancel"]):
+                job.kill()
+            return
+        if "cancel_all" in request:
             for job in self.jobs.values():
-                if job.number == request["cancel"]:
-                    _kill_group(job.pid)
+                job.kill()
             return
         try:
             self._start(request)
         except (OSError, ValueError) as error:
-            self._send({"id": request["id"], "error": f"cannot start {request['argv'][0]}: {error}"})
+            self._send({"id": request["id"], "error": str(error)})
 
     def _start(self, request: dict[str, Any]) -> None:
-        pipes = [os.pipe() for _ in range(3)]
-        ours = (pipes[0][1], pipes[1][0], pipes[2][0])
-        theirs = {0: pipes[0][0], 1: pipes[1][1], 2: pipes[2][1]}
-        data = {int(number): _in_memory(base64.b64decode(text)) for number, text in request["inherit"].items()}
+        job = Job(request)
+        (stdout, stdout_in), (stderr, stderr_in) = os.pipe(), os.pipe()
+        theirs = [stdout_in, stderr_in]
         try:
-            pid = _launch(request, theirs | data)
-        except (OSError, ValueError):
-            for descriptor in ours:
-                os.close(descriptor)
-            raise
+            source = -1
+            for command in request["commands"]:
+                after, out = (-1, stdout_in) if command is request["commands"][-1] else os.pipe()
+                theirs += [] if after < 0 else [after, out]
+                pid = processes.launch(command, stdin=source, stdout=out, stderr=stderr_in)
+                job.codes[pid] = None
+                job.groups.add(pid)
+                source = after
+        except (OSError, ValueError) as error:
+            job.kill()
+            os.close(stdout)
+            os.close(stderr)
+            raise OSError(f"cannot start {command['argv'][0]}: {error}") from error
         finally:
-            for descriptor in (*theirs.values(), *data.values()):
+            for descriptor in theirs:
                 os.close(descriptor)
-        job = Job(pid, request)
-        job.streams = ours[1:]
-        job.output = {stream: bytearray() for stream in job.streams}
-        job.open = set(ours)
-        self.jobs[pid] = job
-        for descriptor in ours:
-            os.set_blocking(descriptor, False)
-        self.selector.register(ours[0], selectors.EVENT_WRITE, job)
+        self.jobs[job.number] = job
+        job.listen(stdout, stderr)
         for stream in job.streams:
             self.selector.register(stream, selectors.EVENT_READ, job)
-
-    def _feed(self, job: Job, descriptor: int) -> None:
-        try:
-            job.stdin = job.stdin[os.write(descriptor, job.stdin[:CHUNK]) :] if job.stdin else job.stdin
-        except BlockingIOError:
-            return
-        except BrokenPipeError:
-            job.stdin = memoryview(b"")
-        if not job.stdin:
-            self._close(job, descriptor)
 
     def _read(self, job: Job, stream: int) -> bool:
         try:
@@ -211,29 +236,56 @@ class Server:
         now = time.monotonic()
         for job in self.jobs.values():
             if now >= job.deadline:
-                job.timed_out = job.timed_out or job.code is None
+                job.timed_out = job.timed_out or not job.ended
                 job.deadline = now + 1.0  # a process in an uninterruptible wait dies late: ask again, do not spin
-                _kill_group(job.pid)
+                job.kill()
+
+    def _watch(self) -> None:
+        """Kills jobs with too many processes, where the kernel does not see to it.
+
+        One small read tells whether a closer look, which costs milliseconds, can find anything.
+        """
+        if (
+            not self.watching
+            or not self.jobs
+            or (every := processes.count_tasks()) <= self.others + processes.PROCESSES
+        ):
+            return
+        found = processes.count_below(os.getpid())
+        self.others = every - sum(found.values())
+        crowds = [
+            job
+            for job in self.jobs.values()
+            if sum(map(found.get, job.codes, [0] * len(job.codes))) > processes.PROCESSES
+        ]
+        if not crowds and sum(found.values()) > processes.PROCESSES * len(self.jobs):
+            crowds = [*self.jobs.values()]  # those that have left their jobs cannot be told apart
+        for job in crowds:
+            job.crowded = True
+            job.kill()
 
     def _reap(self) -> None:
-        """Notes who ended. A job is over once its whole group is gone, not when its first process is."""
-        for pid, status in _collect(block=False):
-            if pid in self.jobs:
-                self.jobs[pid].code = os.waitstatus_to_exitcode(status)
-                _kill_group(pid)
-        ended = [job for job in self.jobs.values() if job.code is not None]
+        """Notes who ended. A job is over once all its groups are gone, not when its processes are."""
+        for pid, status in processes.collect(block=False):
+            for job in self.jobs.values():
+                if pid in job.codes:
+                    job.codes[pid] = os.waitstatus_to_exitcode(status)
+                    processes.kill_group(pid)
+        for job in self.jobs.values():  # at once, since a number that is free may soon be somebody else's
+            job.groups = {pid for pid in job.groups if job.codes[pid] is None or processes.group_exists(pid)}
+        ended = [job for job in self.jobs.values() if job.ended]
         if ended and (strays := self._strays()):
             for pid in strays:
-                _kill_group(pid)
+                processes.kill_group(pid)
             return  # their end wakes us again
         for job in ended:
-            if not _group_exists(job.pid):
+            if not job.groups:
                 self._finish(job)
 
     def _strays(self) -> list[int]:
         """Processes that left their job's group and lost their parent, so that they are our children now."""
-        running = {job.pid for job in self.jobs.values() if job.code is None}
-        return [pid for pid in _children() if pid not in running and _group_of(pid) not in running]
+        running = {pid for job in self.jobs.values() for pid, code in job.codes.items() if code is None}
+        return [pid for pid in processes.children() if pid not in running and processes.group_of(pid) not in running]
 
     def _finish(self, job: Job) -> None:
         for descriptor in sorted(job.open):
@@ -241,7 +293,7 @@ class Server:
                 pass  # what was said before the end still counts, up to the limit
             if descriptor in job.open:
                 self._close(job, descriptor)
-        del self.jobs[job.pid]
+        del self.jobs[job.number]
         self._send(job.answer())
 
     def _send(self, answer: dict[str, Any]) -> None:
@@ -261,140 +313,11 @@ class Server:
         self.selector.modify(self.channel, wanted)
 
 
-def _launch(request: dict[str, Any], descriptors: dict[int, int]) -> int:
-    """Forks and executes; `descriptors` maps the child's numbers to ours. Raises `OSError`, `ValueError`."""
-    argv = [_word(word) for word in request["argv"]]
-    env = {_word(name): _word(value) for name, value in request["env"].items()}
-    cwd, processes, us = _word(request["cwd"]), _process_limit(), os.getpid()
-    told, tell = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            tell = fcntl.fcntl(tell, fcntl.F_DUPFD_CLOEXEC, max(descriptors) + 1)
-            _confine(us, processes)
-            _arrange(descriptors)
-            os.chdir(cwd)
-            os.execve(argv[0], argv, env)
-        except OSError as error:
-            os.write(tell, struct.pack(">i", error.errno or 0))
-        finally:
-            os._exit(127)
-    os.close(tell)
-    failure = os.read(told, 4)
-    os.close(told)
-    if failure:
-        os.waitpid(pid, 0)
-        (number,) = struct.unpack(">i", failure)
-        raise OSError(number, os.strerror(number))
-    return pid
-
-
-def _confine(parent: int, processes: int | None) -> None:
-    os.setsid()
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(127)  # it died before we could ask to be told
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)  # an ignored signal would stay ignored over exec
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if processes is not None:
-        hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
-        limit = processes if hard == resource.RLIM_INFINITY else min(processes, hard)
-        resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
-
-
-def _arrange(descriptors: dict[int, int]) -> None:
-    """Puts each descriptor at its number; all others close on exec."""
-    floor = max(descriptors) + 1
-    moved = {number: fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, floor) for number, ours in descriptors.items()}
-    for number, ours in moved.items():
-        os.dup2(ours, number)
-
-
-def _word(text: str) -> bytes:
-    word = os.fsencode(text)
-    if b"\0" in word:
-        raise ValueError("a word with a zero byte in it")
-    return word
-
-
-def _in_memory(data: bytes) -> int:
-    descriptor = os.memfd_create("kairos")
-    with os.fdopen(descriptor, "wb", closefd=False) as file:
-        file.write(data)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
-
-
-def _process_limit() -> int | None:
-    """What RLIMIT_NPROC shall be: the kernel counts all tasks of the user, and does not hold root to it."""
-    uid = os.getuid()
-    if uid == 0:
-        return None
-    tasks = 0
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            try:
-                tasks += sum(1 for _ in os.scandir(f"{entry.path}/task")) if entry.stat().st_uid == uid else 0
-            except OSError:
-                continue  # it ended while we looked
-    return tasks + PROCESSES
-
-
-def _children() -> list[int]:
-    try:
-        listing = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY)
-    except OSError:
-        return []  # a kernel without this file: groups are still killed and reaped
-    with os.fdopen(listing) as file:
-        return [int(pid) for pid in file.read().split()]
-
-
-def _collect(*, block: bool) -> list[tuple[int, int]]:
-    ended: list[tuple[int, int]] = []
-    while True:
-        try:
-            pid, status = os.waitpid(-1, 0 if block else os.WNOHANG)
-        except ChildProcessError:
-            return ended
-        ended += [(pid, status)] if pid else []
-        if block or not pid:
-            return ended
-
-
-def _group_of(pid: int) -> int:
-    try:
-        return os.getpgid(pid)
-    except ProcessLookupError:
-        return -1
-
-
-def _group_exists(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except OSError as error:
-        return not isinstance(error, ProcessLookupError)
-    return True
-
-
-def _kill_group(pid: int) -> None:
-    for kill in (os.killpg, os.kill):
-        try:
-            kill(pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            continue  # gone already, or it took another identity and dies with its sandbox
-
-
 def main() -> None:
     """Serves the socket whose number is the first argument."""
     daemon = os.getppid()
-    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    processes.adopt_orphans()
+    processes.die_with_parent(signal.SIGTERM)
     server = Server(socket.socket(fileno=int(sys.argv[1])))
     if os.getppid() == daemon:
         server.serve()
-
-
-if __name__ == "__main__":
-    main()

@@ -8,15 +8,20 @@ import json
 import socket
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import kairosd
 from kairosd.errors import ExecutorError
 from kairosd.executor import child
 from kairosd.ports import Launch, Outcome
 
 CLOSE_SECONDS = 5.0
+END_SECONDS = 0.3  # for the answers to an emergency stop, which has a second for everything
+# What the child runs. Our packages come last on its path, so that nothing beside them can stand in for a library.
+START = f"import sys; sys.path.append({str(Path(kairosd.__file__).parents[1])!r}); import {child.__name__} as child; "
+START += "child.main()"
 
 
 class ProcessExecutor:
@@ -31,16 +36,24 @@ class ProcessExecutor:
         self._link: _Link | None = None
         self._starting = asyncio.Lock()
 
-    async def run(self, launch: Launch) -> Outcome:
-        """Runs to the end and reaps the whole process group, also when cancelled. Raises `ExecutorError`."""
+    async def run(self, *launches: Launch) -> Outcome:
+        """Runs a pipeline to its end and reaps its process groups, also when cancelled. Raises `ExecutorError`.
+
+        See the port: one launch is a pipeline too.
+        """
         link = await self._connected()
-        number, answer = link.request(launch)
+        number, answer = link.request(launches)
         try:
             return await asyncio.shield(answer)
         except asyncio.CancelledError:
             link.cancel(number)
             await asyncio.wait({answer}, timeout=CLOSE_SECONDS)
             raise
+
+    async def end_all(self) -> None:
+        """Kills every job; the process too, where it does not answer, since they all die with it."""
+        if (link := self._link) is not None and link.usable and not await link.cancel_all(END_SECONDS):
+            link.process.kill()
 
     async def close(self) -> None:
         """Ends the process and everything it started."""
@@ -80,16 +93,22 @@ class _Link(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
-    def request(self, launch: Launch) -> tuple[int, asyncio.Future[Outcome]]:
+    def request(self, launches: Sequence[Launch]) -> tuple[int, asyncio.Future[Outcome]]:
         self._number += 1
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting[self._number] = answer
-        self._send(_encode(self._number, launch))
+        self._send(_encode(self._number, launches))
         return self._number, answer
 
     def cancel(self, number: int) -> None:
         if self.usable:
             self._send({"cancel": number})
+
+    async def cancel_all(self, seconds: float) -> bool:
+        """Whether all that was under way has ended within that time."""
+        self._send({"cancel_all": True})
+        answers = set(self._waiting.values())
+        return not answers or not (await asyncio.wait(answers, timeout=seconds))[1]
 
     async def end(self) -> None:
         self.usable = False
@@ -146,7 +165,7 @@ async def _start() -> _Link:
     ours, theirs = socket.socketpair()
     try:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", "-X", "utf8", str(Path(child.__file__)), str(theirs.fileno())),
+            *(sys.executable, "-I", "-S", "-X", "utf8", "-c", START, str(theirs.fileno())),
             pass_fds=(theirs.fileno(),),
             env={},
             cwd="/",
@@ -164,16 +183,26 @@ async def _start() -> _Link:
     return link
 
 
-def _encode(number: int, launch: Launch) -> Mapping[str, Any]:
+def _encode(number: int, launches: Sequence[Launch]) -> Mapping[str, Any]:
     return {
         "id": number,
+        "timeout": min(launch.timeout for launch in launches),
+        "output_limit": min(launch.output_limit for launch in launches),
+        "tail_limit": min(launch.tail_limit for launch in launches),
+        "commands": [_command(launch) for launch in launches],
+    }
+
+
+def _command(launch: Launch) -> Mapping[str, Any]:
+    given = {0: launch.stdin} if isinstance(launch.stdin, bytes) else {}
+    return {
         "argv": launch.argv,
         "env": dict(launch.env),
         "cwd": launch.cwd,
-        "stdin": base64.b64encode(launch.stdin).decode(),
-        "timeout": launch.timeout,
-        "output_limit": launch.output_limit,
-        "inherit": {str(each): base64.b64encode(data).decode() for each, data in launch.inherit.items()},
+        "stdin": "data" if isinstance(launch.stdin, bytes) else launch.stdin.value,
+        "stdout": launch.stdout.value,
+        "stderr": launch.stderr.value,
+        "inherit": {str(each): base64.b64encode(data).decode() for each, data in {**launch.inherit, **given}.items()},
     }
 
 

@@ -5,12 +5,14 @@ configuration, `deps` what it may use. `tests/fakes.py` has fakes that pass the 
 """
 
 from kairosd.ports.desk import Desk, Update
-from kairosd.ports.processes import Executor, Files, Git, Job, Launch, Mount, Outcome, Sandbox
+from kairosd.ports.processes import Commands, Executor, Files, Git, Job, Launch, Mount, Outcome, Sandbox
 from kairosd.ports.stores import (
     Approvals,
+    Blobs,
     Claim,
     Decisions,
     Events,
+    Grants,
     ModelCalls,
     Notices,
     Query,
@@ -25,8 +27,10 @@ from kairosd.ports.world import Clock, Deps, Intake, Model, Notifier, Trigger
 
 __all__ = [
     "Approvals",
+    "Blobs",
     "Claim",
     "Clock",
+    "Commands",
     "Decisions",
     "Deps",
     "Desk",
@@ -35,6 +39,7 @@ __all__ = [
     "Files",
     "Finish",
     "Git",
+    "Grants",
     "Intake",
     "Job",
     "Launch",

@@ -39,7 +39,7 @@ class Desk(Protocol):
         """
 
     async def listing(self, kind: str, query: Query) -> Sequence[JsonObject]:
-        """Rows of `events decisions runs approvals notices`, in the shapes of design §12."""
+        """Rows of `events decisions runs approvals grants notices`, in the shapes of design §12."""
 
     async def show(self, identifier: str) -> JsonObject:
         """One thing whole; a run with its calls, its diff and the line to merge it."""
@@ -57,10 +57,20 @@ class Desk(Protocol):
         """Initiative on again."""
 
     async def stop(self, run: str | None) -> JsonObject:
-        """Cancels one run, or all (None); all also pauses."""
+        """`{stopped}`: cancels one run. None = all, and pauses: `{stopped, recorded, marked}`.
 
-    async def answer(self, code: str, *, approve: bool, channel: str) -> JsonObject:
-        """Answers an approval."""
+        All is done within a second, whatever hangs; without `recorded` the database is still to be written, and
+        `marked` says whether a restart before then would know. Raises `TransitionError` for a run that has ended.
+        """
+
+    async def answer(self, code: str, *, approve: bool, channel: str, always: bool = False) -> JsonObject:
+        """Answers an approval; with `always` a yes becomes a standing grant for exactly this call.
+
+        Raises `ChannelError` for what the channel may not say, `NotFoundError`, `TransitionError`.
+        """
+
+    async def revoke(self, grant: str) -> JsonObject:
+        """Takes a standing grant back. Raises `NotFoundError`, `AmbiguousIdError`, `TransitionError`."""
 
     async def workspaces(self) -> Sequence[JsonObject]:
         """The watched folders with their state."""
@@ -70,6 +80,19 @@ class Desk(Protocol):
 
     async def set_workspace(self, name: str, path: str | None) -> JsonObject:
         """Adds (`path`) or removes (None) a workspace in the configuration file, then reloads."""
+
+    async def undo(self, run: str, *, dry_run: bool) -> JsonObject:
+        """`{run, undone: [...], left_the_machine: [...], dry_run}`: takes back what a run did on this machine.
+
+        Raises `UsageError` for a run that has not ended, `UndoRefusedError` where somebody has worked on it since.
+        """
+
+    async def set_level(self, workspace: str, level: str) -> JsonObject:
+        """Sets a workspace's level: `{workspace, level, was, changed}`.
+
+        In the configuration file, but `open` only until the next restart or reload. No run under way gets more than it
+        had. Raises `UsageError`, also for `open` where the daemon runs as root.
+        """
 
     async def reload(self) -> JsonObject:
         """Reads the configuration again: `{changed: [...], restart_needed: [...]}`.

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from kairosd.core.shell.plans import Plan, Stream
+
 
 @dataclass(frozen=True, slots=True)
 class Mount:
@@ -21,7 +23,7 @@ class Mount:
 class Job:
     """One program to run confined. `env` is the whole environment; `masked` paths show as empty.
 
-    `timeout` in seconds of wall clock; `output_limit` in bytes for each of stdout and stderr.
+    `links` are symbolic links that the sandbox has besides: (where, what it says). The rest is as in `Launch`.
     """
 
     argv: tuple[str, ...]
@@ -29,30 +31,43 @@ class Job:
     mounts: tuple[Mount, ...]
     masked: tuple[Path, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
-    stdin: bytes = b""
+    stdin: bytes | Stream = Stream.OWN
     timeout: float = 60.0
     output_limit: int = 4_000_000
+    tail_limit: int = 0
+    stdout: Stream = Stream.OWN
+    stderr: Stream = Stream.OWN
+    links: tuple[tuple[Path, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
     """A process as the executor starts it: nothing is added to `argv`, `env` or the open files.
 
-    `inherit` maps a descriptor number in the child to the bytes it can read there (a seccomp filter, say).
+    `stdin` is a file with those bytes, NULL, or OWN: the pipe from the launch before it, and /dev/null for the first.
+    `stdout` and `stderr` may be swapped or dropped. `timeout` in seconds of wall clock; `output_limit` in bytes for
+    each of stdout and stderr, and of what is longer the last `tail_limit` bytes are kept too. `inherit` maps a
+    descriptor number in the child, from 3 on, to the bytes it can read there (a seccomp filter, say).
     """
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
     cwd: str
-    stdin: bytes
+    stdin: bytes | Stream
     timeout: float
     output_limit: int
     inherit: Mapping[int, bytes] = field(default_factory=dict)
+    stdout: Stream = Stream.OWN
+    stderr: Stream = Stream.OWN
+    tail_limit: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a process ended. `code` is negative for a signal; `timed_out` and `truncated` say what we cut."""
+    """How a process ended. `code` is negative for a signal; `timed_out` and `truncated` say what we cut.
+
+    Of truncated output there is the beginning and, where one was asked for, the tail right behind it.
+    """
 
     code: int
     stdout: bytes
@@ -64,8 +79,16 @@ class Outcome:
 class Executor(Protocol):
     """The small process that alone starts programs."""
 
-    async def run(self, launch: Launch) -> Outcome:
-        """Runs to the end and reaps the whole process group, also when cancelled. Raises `ExecutorError`."""
+    async def run(self, *launches: Launch) -> Outcome:
+        """Runs a pipeline, each launch reading what the one before it writes; waits for all, as a shell does.
+
+        The outcome has the code and the stdout of the last, and the stderr of all as it came. The shortest `timeout`
+        and the smallest limits hold for the whole. Every process group is reaped, also when cancelled.
+        Raises `ExecutorError`; then nothing of the pipeline is left running.
+        """
+
+    async def end_all(self) -> None:
+        """Kills every job there is, and the process itself when it does not say so within a moment."""
 
     async def close(self) -> None:
         """Ends the process and everything it started."""
@@ -76,8 +99,11 @@ class Sandbox(Protocol):
 
     name: str
 
-    async def run(self, job: Job) -> Outcome:
-        """Raises `SandboxError` when the canary did not hold, `ExecutorError` when the executor died."""
+    async def run(self, *jobs: Job) -> Outcome:
+        """Runs a pipeline as `Executor.run` does, each job in a sandbox of its own.
+
+        Raises `SandboxError` when the canary did not hold, `ExecutorError` when the executor died.
+        """
 
     async def check(self) -> str | None:
         """Runs the canary once and remembers the answer: None = it holds, else the reason with its fix."""
@@ -93,8 +119,14 @@ class Files(Protocol):
     def read(self, root: Path, path: str, *, limit: int) -> bytes:
         """At most `limit` bytes of a regular file."""
 
-    def replace(self, root: Path, path: str, *, content: bytes) -> None:
-        """Writes a whole file atomically (mode kept, folders made), on disk before it returns."""
+    def replace(self, root: Path, path: str, *, content: bytes, mode: int | None = None) -> None:
+        """Writes a whole file atomically (folders made), on disk before it returns; its mode is kept unless given."""
+
+    def remove(self, root: Path, path: str) -> None:
+        """Deletes a regular file, on disk before it returns; nothing happens where there is none."""
+
+    def mode(self, root: Path, path: str) -> int | None:
+        """The permissions (0o000 to 0o777) of a regular file; None where there is none or a link is in the way."""
 
     def resolve(self, root: Path, path: str) -> str:
         """Where `path` leads when links below the root are followed; itself where it leads nowhere."""
@@ -111,3 +143,19 @@ class Git(Protocol):
 
     async def __call__(self, *arguments: str, stdin: bytes = b"", writable: bool = False) -> Outcome:
         """Runs `git ARGUMENTS`; never raises for a non-zero exit. Raises `SandboxError` where no sandbox holds."""
+
+
+class Commands(Protocol):
+    """Runs shell plans on the folder a run sees: the decoded words of each command, never a line, and no shell."""
+
+    async def run(self, plan: Plan, *, seconds: float) -> Outcome:
+        """What bash would print and end with, byte for byte (no pipefail; 126, 127 and 128 + a signal's number).
+
+        `seconds` of wall clock hold for the whole plan. Raises `SandboxError` where no sandbox holds, `ExecutorError`.
+        """
+
+    def reads_only(self, plan: Plan) -> bool:
+        """Whether running the plan changes nothing, so that it may be run again."""
+
+    def scripts(self, plan: Plan) -> tuple[str, ...]:
+        """The files whose content decides what the plan does, relative to the workspace."""

@@ -13,7 +13,7 @@ from kairosd.core.journal import Note
 from kairosd.core.json import Json, JsonObject
 from kairosd.core.messages import Usage
 from kairosd.core.notices import Notice
-from kairosd.core.runs import Approval, ApprovalState, Call, CallState, ParkedOn, Run, RunState
+from kairosd.core.runs import Approval, ApprovalState, Call, CallState, Grant, ParkedOn, Run, RunState
 from kairosd.core.workspaces import World
 
 
@@ -44,9 +44,6 @@ class Events(Protocol):
 
     async def add_direct(self, draft: Draft, run: Run, *, decision: Decision, now: datetime) -> Receipt:
         """Stores an event that needs no decision by a model, settled, with its decision and queued run, at once."""
-
-    async def workspaces_pending(self, now: datetime) -> tuple[str | None, ...]:
-        """The workspaces that have events due (None = events of no workspace)."""
 
     async def next_due(self, workspace: str | None, now: datetime) -> datetime | None:
         """When the next pending event of one workspace that waits for a retry is due; always after `now`."""
@@ -155,10 +152,14 @@ class Runs(Protocol):
 class Approvals(Protocol):
     """Questions to the owner."""
 
-    async def answer(self, code: str, verdict: ApprovalState, *, channel: str, now: datetime) -> Approval:
+    async def answer(
+        self, code: str, verdict: ApprovalState, *, channel: str, now: datetime, grant: Grant | None = None
+    ) -> Approval:
         """open → approved / denied by code or id, and the run → queued. The first answer wins.
 
-        Raises `NotFoundError`, `TransitionError` (answered, expired or withdrawn before).
+        With `grant` (for a yes only) the standing grant is stored in the same transaction; one that stands for the same
+        call already is left as it is. Raises `NotFoundError`, `TransitionError` (answered, expired or withdrawn before,
+        or nothing that can be granted).
         """
 
     async def move(self, approval: str, state: ApprovalState, *, now: datetime) -> Approval:
@@ -166,6 +167,12 @@ class Approvals(Protocol):
 
     async def expire(self, now: datetime) -> tuple[Approval, ...]:
         """open → expired where its time is over, and the runs → queued, so that they hear the "no"."""
+
+    async def withdraw(self, approval: str, reason: str, *, now: datetime) -> None:
+        """open → withdrawn, and the run → queued. Raises `TransitionError`."""
+
+    async def answers(self, since: datetime) -> tuple[Approval, ...]:
+        """The owner's answers after `since`, newest first: at most 200. What expired was not answered."""
 
     async def of_call(self, call: str) -> Approval | None:
         """The newest approval of a call."""
@@ -180,17 +187,33 @@ class Approvals(Protocol):
         """Newest first."""
 
 
+class Grants(Protocol):
+    """The owner's standing yeses, each to one exact call. They are made by `Approvals.answer`."""
+
+    async def match(self, run: Run, tool: str, *, exact: str) -> Grant | None:
+        """The active grant of the run's workspace for exactly this call.
+
+        None too for a run that has read what is trusted less than what the run it was given to had read.
+        """
+
+    async def use(self, grant: str, call: str, *, now: datetime) -> Grant:
+        """Counts one use, for `call`. Raises `TransitionError` when it was revoked meanwhile."""
+
+    async def revoke(self, grant: str, *, now: datetime) -> Grant:
+        """active → revoked, by id or unique prefix. Raises `NotFoundError`, `AmbiguousIdError`, `TransitionError`."""
+
+    async def get(self, grant: str) -> Grant:
+        """By id or unique prefix. Raises `NotFoundError`, `AmbiguousIdError`."""
+
+    async def find(self, query: Query) -> tuple[Grant, ...]:
+        """Newest first."""
+
+
 class Notices(Protocol):
     """The outbox of notices: one row a channel."""
 
     async def queue(self, notices: Sequence[Notice], now: datetime) -> None:
         """Inserts those whose key is new on their channel."""
-
-    async def due(self, now: datetime) -> tuple[Notice, ...]:
-        """Queued or failed and due, oldest first; at most 50."""
-
-    async def next_due(self) -> datetime | None:
-        """When the next row of any waiting state is due."""
 
     async def move(self, notice: Notice, now: datetime) -> None:
         """Stores `notice` with its new state along `NOTICE_MOVES`. Raises `TransitionError`."""
@@ -250,6 +273,16 @@ class Transcript(Protocol):
         """All whole entries; a torn last line is left out and cut before the next append."""
 
 
+class Blobs(Protocol):
+    """Contents that direct edits replaced. Both methods block: call them in a thread."""
+
+    def put(self, content: bytes) -> str:
+        """Keeps `content`, on disk before it returns; its SHA-256 in hex. Raises `StoreError`."""
+
+    def get(self, name: str) -> bytes:
+        """The content of that name. Raises `NotFoundError` when it is gone or damaged."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stores:
     """All stores of one database."""
@@ -259,7 +292,9 @@ class Stores:
     worlds: Worlds
     runs: Runs
     approvals: Approvals
+    grants: Grants
     notices: Notices
     model_calls: ModelCalls
     state: State
     transcripts: Transcript
+    blobs: Blobs

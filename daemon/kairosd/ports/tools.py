@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from kairosd.core.events import Event, Tier
 from kairosd.core.json import JsonObject
+from kairosd.core.levels import Permission
 from kairosd.core.messages import ToolSpec
 from kairosd.core.notices import NoticeDraft
-from kairosd.core.policy import SECRET_PATHS, Permission
+from kairosd.core.paths import SECRET_PATHS
 from kairosd.core.runs import Call, Run
+from kairosd.core.shell.plans import Plan
+from kairosd.core.triage import Triage
 from kairosd.core.workspaces import Workspace
-from kairosd.ports.processes import Files, Git
+from kairosd.ports.processes import Commands, Files, Git
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +48,17 @@ class ToolServices(Protocol):
     async def read_event(self, event: str) -> Event:
         """The event with that id, if its workspace is the run's. Raises `ToolError` otherwise."""
 
+    async def triage(self, event: Event) -> Triage | None:
+        """What a stranger's text is about, by a model without tools; None when it could not be told.
+
+        Raises `ToolError` while the model is away.
+        """
+
     async def notify(self, draft: NoticeDraft) -> None:
         """Queues a notice; the same key is queued once."""
+
+    async def calls(self) -> Sequence[Call]:
+        """The run's calls so far with their results, in order, from the ledger: also those before a restart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +75,7 @@ class ToolContext:
     root: Path
     files: Files
     git: Git
+    commands: Commands
     services: ToolServices
     author: tuple[str, str]
     limit: int = 16_000
@@ -79,6 +93,12 @@ class Tool(Protocol):
         """The paths this call touches, as the gate judges them: normal, relative to the workspace, `..` resolved away.
 
         Raises `ToolError` for a path outside the workspace.
+        """
+
+    def commands(self, arguments: JsonObject) -> Plan | None:
+        """The shell plan this call would run, for the gate to judge; None for a tool that runs no programs.
+
+        Raises `ShellFormError` for a line that is not plain.
         """
 
     async def plan(self, arguments: JsonObject, context: ToolContext) -> JsonObject:

@@ -50,12 +50,17 @@ class Bubblewrap:
         self._checked = False
         self._reason: SandboxError | None = None
 
-    async def run(self, job: Job) -> Outcome:
-        """Raises `SandboxError` when the canary did not hold, `ExecutorError` when the executor died."""
+    async def run(self, *jobs: Job) -> Outcome:
+        """Runs a pipeline, each job in a sandbox of its own, joined by real pipes.
+
+        bwrap holds a job's ends of the pipes until it ends: a program that closes its stdout early and goes on is
+        seen to by its neighbour only then. Raises `SandboxError` when the canary did not hold, `ExecutorError` when
+        the executor died.
+        """
         await self.check()
         if self._reason is not None:
             raise SandboxError(self._reason.message, fix=self._reason.fix)
-        return await self._run(job)
+        return await self._run(*jobs)
 
     async def check(self) -> str | None:
         """Runs the canary once and remembers the answer: None = it holds, else the reason with its fix."""
@@ -68,7 +73,10 @@ class Bubblewrap:
                 self._checked = True
         return None if self._reason is None else str(self._reason)
 
-    async def _run(self, job: Job) -> Outcome:
+    async def _run(self, *jobs: Job) -> Outcome:
+        return await self._executor.run(*map(self._launch, jobs))
+
+    def _launch(self, job: Job) -> Launch:
         program = shutil.which("bwrap", path=SEARCH)
         if program is None:
             raise SandboxError("bubblewrap is not installed", fix="apt install bubblewrap, then start Kairos again")
@@ -89,13 +97,15 @@ class Bubblewrap:
             else:
                 words += ["--ro-bind-data", str(number), str(target)]
                 inherit[number] = b""
+        for where, says in job.links:
+            words += ["--symlink", says, str(where)]
         for name, value in job.env.items():
             words += ["--setenv", name, value]
         words += ["--chdir", str(job.cwd), "--", *job.argv]
-        launch = Launch(
-            tuple(words), {}, "/", job.stdin, timeout=job.timeout, output_limit=job.output_limit, inherit=inherit
-        )
-        return await self._executor.run(launch)
+        return Launch(
+            tuple(words), {}, "/", job.stdin, timeout=job.timeout, output_limit=job.output_limit, inherit=inherit,
+            stdout=job.stdout, stderr=job.stderr, tail_limit=job.tail_limit,
+        )  # fmt: skip
 
     def _refuse(self, mount: Mount) -> None:
         try:

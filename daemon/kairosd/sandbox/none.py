@@ -19,9 +19,9 @@ class NoSandbox:
     def __init__(self, reason: str = REASON) -> None:
         self._reason = reason
 
-    async def run(self, job: Job) -> Outcome:
+    async def run(self, *jobs: Job) -> Outcome:
         """Raises `SandboxError` with the reason."""
-        raise SandboxError(self._reason, fix=f"{job.argv[0]} needs Linux with bubblewrap")
+        raise SandboxError(self._reason, fix=f"{jobs[0].argv[0]} needs Linux with bubblewrap")
 
     async def check(self) -> str | None:
         """The reason."""

@@ -1,0 +1,164 @@
+"""shell: runs plain commands in the sandbox. A line is decoded into a plan, which the gate judges; just that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import re
+from collections.abc import Sequence
+
+from kairosd.core.json import Json, JsonObject
+from kairosd.core.levels import Permission
+from kairosd.core.messages import ToolSpec
+from kairosd.core.runs import Call
+from kairosd.core.shell.plans import Plan
+from kairosd.errors import SandboxError, ToolError
+from kairosd.ports import Outcome, Tool, ToolAnswer, ToolContext
+from kairosd.tools.arguments import Arguments, integer, schema, string
+from kairosd.tools.base import ReadOnly, clipped, visible
+
+SYNTAX = "kairosd.core.shell.syntax"  # by name at first use: the grammar takes 50 ms and 5 MB
+ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)")
+DECISIVE = re.compile(
+    r"\b(?:error|errors|fail|failed|fails|failure|failures|failing|fatal|panic|panicked|exception|traceback|not ok)\b"
+    r"|\w(?:Error|Exception)\b|^E  |^FAIL|[✗✖✕×]",
+    re.IGNORECASE,
+)
+EVIDENCE_LENGTH = 120  # characters of a command in the line that the owner is shown
+
+
+class Shell(ReadOnly):
+    """Runs a plan and tells its exit code and output. Its permission is the least that any plan needs."""
+
+    spec = ToolSpec(
+        "shell",
+        "Run a program, such as a test: literal words, joined by | && || ; only. No $(…), no * and no > file.",
+        schema(
+            command=string("the line, or its words as a JSON list"),
+            timeout=integer("seconds", default=120, least=1, most=600),
+        ),
+    )
+    permission = Permission.READER
+    effect = True
+
+    def paths(self, arguments: JsonObject) -> tuple[str, ...]:
+        self._given(arguments)
+        return ()  # the gate judges those of the plan
+
+    def commands(self, arguments: JsonObject) -> Plan | None:
+        return self.read_plan(self._given(arguments))
+
+    def read_plan(self, given: Arguments) -> Plan:
+        """What the command comes to. Raises `ShellFormError`."""
+        return _plan_of(given.text("command"))
+
+    def scripts(self, given: Arguments, context: ToolContext) -> tuple[str, ...]:
+        """The files whose content a yes to the call is bound to."""
+        return context.commands.scripts(self.read_plan(given))
+
+    async def plan(self, arguments: JsonObject, context: ToolContext) -> JsonObject:
+        given = self._given(arguments)
+        scripts = await asyncio.to_thread(self._digests, given, context)
+        return {"plan": self.read_plan(given).as_json(), "scripts": scripts}
+
+    async def run(self, arguments: JsonObject, context: ToolContext) -> ToolAnswer:
+        given = self._given(arguments)
+        plan = self.read_plan(given)
+        seconds = given.number("timeout")
+        try:
+            outcome = await context.commands.run(plan, seconds=seconds)
+        except SandboxError as error:
+            raise ToolError(f"programs cannot be run here: {error}", fix="use read, glob and grep instead") from error
+        line = plan.text()
+        ended = f"stopped after {seconds} s" if outcome.timed_out else f"exit {outcome.code}"
+        shown = line if len(line) <= EVIDENCE_LENGTH else f"{line[:EVIDENCE_LENGTH]}…"
+        return ToolAnswer(
+            result_text(outcome, given, seconds=seconds, limit=context.limit), evidence=f"ran `{shown}`: {ended}"
+        )
+
+    async def probe(self, call: Call, context: ToolContext) -> bool | None:
+        plan = self.commands(call.arguments)
+        return False if plan is not None and context.commands.reads_only(plan) else None
+
+    def _digests(self, given: Arguments, context: ToolContext) -> dict[str, Json]:
+        return {path: _digest(context, path) for path in self.scripts(given, context)}
+
+    def _given(self, arguments: JsonObject) -> Arguments:
+        words = arguments.get("command", arguments.get("argv"))
+        if isinstance(words, Sequence) and not isinstance(words, str):
+            rest = {name: value for name, value in arguments.items() if name not in ("command", "argv")}
+            arguments = {**rest, "command": json.dumps(words)}
+        return self.read(arguments)
+
+
+def result_text(outcome: Outcome, arguments: Arguments, *, seconds: int, limit: int) -> str:
+    """The exit code, then stdout and stderr; what is too long keeps its ends and what looks like a failure."""
+    head = f"[exit {outcome.code}]"
+    if outcome.timed_out:
+        head = f"[stopped after {seconds} s: it had not ended — run less of it, or give `timeout` up to 600]"
+    notes = f" ({'; '.join(arguments.notes)})" if arguments.notes else ""
+    cut = ["[the output was longer than can be kept: something is missing in its middle]"] if outcome.truncated else []
+    stdout, stderr = _text(outcome.stdout), _text(outcome.stderr)
+    room = max(400, limit - len(head) - len(notes) - 200)
+    for_stderr = min(len(stderr), max(room // 3, room - len(stdout)))
+    parts = [head + notes, *cut]
+    parts += [shortened(stdout, room - for_stderr)] if stdout else []
+    parts += ["[stderr]", shortened(stderr, for_stderr)] if stderr else []
+    return "\n".join(parts if stdout or stderr else [*parts, "[no output]"])
+
+
+def shortened(text: str, room: int) -> str:
+    """`text` in about `room` characters: its head, the lines of its middle that look like a failure, and its tail."""
+    lines = [clipped(line) for line in text.split("\n")]
+    if len(whole := "\n".join(lines)) <= room:
+        return whole
+    first = _fitting(lines, room // 4)
+    last = _fitting(lines[first:][::-1], room // 2)
+    middle = lines[first : len(lines) - last]
+    told = [line for line in middle if DECISIVE.search(line)]
+    told = told[: _fitting(told, room // 5)]
+    mark = f"[… {len(middle) - len(told)} lines left out{', those kept look like failures' if told else ''}]"
+    return "\n".join([*lines[:first], mark, *told, *(["[…]"] if told else []), *lines[len(lines) - last :]])
+
+
+def _fitting(lines: Sequence[str], room: int) -> int:
+    """How many lines from the first fit into `room` characters."""
+    for count, line in enumerate(lines):
+        room -= len(line) + 1
+        if room < 0:
+            return count
+    return len(lines)
+
+
+def _text(output: bytes) -> str:
+    return visible(ESCAPE_SEQUENCE.sub("", output.decode(errors="replace"))).rstrip("\n")
+
+
+def _plan_of(text: str) -> Plan:
+    syntax = importlib.import_module(SYNTAX)
+    words = _words(text)
+    plan: Plan = syntax.read_line(text) if words is None else syntax.plan_of(words)
+    return plan
+
+
+def _words(text: str) -> list[str] | None:
+    """The words of a JSON list; None for a line, also for one that begins with the program `[`."""
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        words = json.loads(text)
+    except ValueError:
+        return None
+    if not words or not all(isinstance(word, str) for word in words):
+        raise ToolError("`command` is no list of words", fix='give strings, such as ["git", "status"]')
+    return words if isinstance(words, list) else None
+
+
+def _digest(context: ToolContext, path: str) -> str | None:
+    """SHA-256 of a script as it would run: the run's own, or one in a folder that its checkout shares."""
+    return context.files.digest(context.root, path) or context.files.digest(context.workspace.path, path)
+
+
+def build() -> Tool:
+    return Shell()
