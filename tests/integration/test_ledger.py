@@ -12,10 +12,11 @@ from tests.engine_bench import Bell, Setup, open_setup
 from tests.fakes import says, use
 
 from kairosd.core.events import Tier
-from kairosd.core.policy import Level, Policy, Rule, Ruling
+from kairosd.core.levels import Level, Ruling
+from kairosd.core.policy import Policy, Rule
 from kairosd.core.runs import ApprovalState, CallState, ParkedOn, Run, RunState
 from kairosd.engine.gate import Gate
-from kairosd.errors import ToolError
+from kairosd.errors import ToolError, TransitionError
 from kairosd.ports import Query
 from kairosd.tools import edit, git_commit, read, write
 
@@ -33,7 +34,7 @@ def setup(tmp_path: Path) -> Iterator[Setup]:
 
 
 def judged(policy: Policy, tool: object, *, run: Run = RUN, **arguments: str) -> Ruling:
-    return Gate(policy).judge(tool, arguments, run=run).ruling  # type: ignore[arg-type]
+    return Gate(policy).judge(tool, arguments, run=run, root=Path("/")).ruling  # type: ignore[arg-type]
 
 
 # The gate.
@@ -67,15 +68,18 @@ def test_no_rule_widens_a_level_or_opens_a_protected_path() -> None:
     assert judged(policy, write.build(), path=".git/config", content="") is Ruling.ASK
 
 
-def test_after_a_strangers_words_changes_ask() -> None:
+def test_after_a_strangers_words_nothing_is_done_and_after_a_collaborators_the_level_is_capped() -> None:
     tainted = replace(RUN, taint=Tier.PUBLIC)
-    assert judged(Policy(), write.build(), run=tainted, path="a.txt", content="") is Ruling.ASK
-    assert judged(Policy(), git_commit.build(), run=tainted, message="m") is Ruling.ASK
-    assert judged(Policy(), read.build(), run=tainted, path="a.txt") is Ruling.ALLOW
+    assert judged(Policy(), write.build(), run=tainted, path="a.txt", content="") is Ruling.DENY
+    assert judged(Policy(), git_commit.build(), run=tainted, message="m") is Ruling.DENY
+    assert judged(Policy(), read.build(), run=tainted, path="a.txt") is Ruling.DENY
+    capped = replace(RUN, taint=Tier.COLLABORATOR, level=int(Level.PROJECT))
+    assert judged(Policy(), write.build(), run=capped, path="a.txt", content="") is Ruling.ALLOW
+    assert judged(Policy(), read.build(), run=capped, path=".env") is Ruling.ASK
 
 
 def test_a_gate_that_breaks_is_shut() -> None:
-    opinion = Gate(Policy()).judge(Bell(errors={"paths": RuntimeError("a bug")}), {}, run=RUN)
+    opinion = Gate(Policy()).judge(Bell(errors={"paths": RuntimeError("a bug")}), {}, run=RUN, root=Path("/"))
     assert opinion.ruling is Ruling.DENY
     assert "RuntimeError" in opinion.rule
 
@@ -88,8 +92,8 @@ def test_a_path_that_cannot_be_is_the_models_mistake() -> None:
 def test_a_link_is_judged_by_where_it_leads_too() -> None:
     gate = Gate(Policy((Rule(Ruling.DENY, "", "private/**"),)))
     follow = {"plain.txt": ".env", "other.txt": "private/x"}.get
-    assert gate.judge(read.build(), {"path": "plain.txt"}, run=RUN, follow=follow).ruling is Ruling.ASK  # type: ignore[arg-type]
-    assert gate.judge(read.build(), {"path": "other.txt"}, run=RUN, follow=follow).ruling is Ruling.DENY  # type: ignore[arg-type]
+    assert gate.judge(read.build(), {"path": "plain.txt"}, run=RUN, root=Path("/"), follow=follow).ruling is Ruling.ASK  # type: ignore[arg-type]
+    assert gate.judge(read.build(), {"path": "other.txt"}, run=RUN, root=Path("/"), follow=follow).ruling is Ruling.DENY  # type: ignore[arg-type]
 
 
 # What the ledger makes of a ruling.
@@ -236,8 +240,25 @@ async def test_a_protected_file_lands_after_one_yes(setup: Setup) -> None:
         run = await bench.tell()
         await bench.answer()
         found = await bench.run(run)
-    assert found.state is RunState.DONE
+    assert found.state is RunState.DONE_UNCHECKED
     assert setup.checkouts.landed[run] == {".github/workflows/ci.yml": "on: pull_request\n"}
+
+
+async def test_a_rule_made_meanwhile_withdraws_the_question(setup: Setup) -> None:
+    """Design §9: a reload judges every parked call again, and deny wins."""
+    setup.config = ASK_BELL
+    setup.actor.add(says("", use("bell")), says("done"))
+    async with setup.running() as bench:
+        run = await bench.tell()
+    setup.config = DENY_BELL
+    async with setup.running() as bench:
+        assert (await bench.run(run)).state is RunState.DONE_UNCHECKED
+        (call,) = await bench.calls(run)
+        (told,) = await bench.results(run)
+        (approval,) = await bench.stores.approvals.find(Query())
+    assert (call.state, approval.state) == (CallState.DENIED, ApprovalState.WITHDRAWN)
+    assert "denied: rule deny tool=bell" in told
+    assert setup.bell.rung == []
 
 
 async def test_a_rule_made_meanwhile_beats_a_yes(setup: Setup) -> None:
@@ -246,8 +267,8 @@ async def test_a_rule_made_meanwhile_beats_a_yes(setup: Setup) -> None:
     setup.actor.add(says("", use("bell")), says("done"))
     async with setup.running() as bench:
         run = await bench.tell()
-    setup.config = DENY_BELL
-    async with setup.running() as bench:
+        gate = bench.engine.dispatcher._t.ledger.gate
+        gate.terms._policy = Policy((Rule(Ruling.DENY, "bell"),))
         await bench.answer()
         assert (await bench.run(run)).state is RunState.DONE_UNCHECKED
         assert [call.state for call in await bench.calls(run)] == [CallState.DENIED]
@@ -261,7 +282,7 @@ async def test_the_second_answer_loses(setup: Setup) -> None:
         run = await bench.tell()
         code = str((await bench.question())["code"])
         await bench.answer(approve=False)
-        with pytest.raises(Exception, match=r"cannot become|denied"):
-            await bench.engine.desk.answer(code, approve=True, channel="ntfy")
+        with pytest.raises(TransitionError, match="is denied and cannot become approved"):
+            await bench.engine.desk.answer(code, approve=True, channel="socket")
         assert (await bench.run(run)).state is RunState.DONE_UNCHECKED
     assert setup.bell.rung == []

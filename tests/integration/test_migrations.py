@@ -18,6 +18,7 @@ from kairosd.errors import SchemaTooNewError, StoreError
 from kairosd.store.database import open_engine
 from kairosd.store.migrate import HEAD, REVISIONS, migrate, revision_of, scripts_folder
 from kairosd.store.schema import metadata
+from kairosd.store.upgrade import upgrade
 
 
 def structure(engine: Engine) -> dict[str, object]:
@@ -50,6 +51,31 @@ def test_the_tables_equal_head(tmp_path: Path) -> None:
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     engine.dispose()
+
+
+def test_a_world_of_the_first_schema_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "kairos.db"
+    upgrade(path, scripts_folder(), revision="0001")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("INSERT INTO worlds VALUES ('app', 'f1', 'words', '2026-01-01T00:00:00+00:00', '{}')")
+    assert migrate(path)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT * FROM worlds").fetchall() == [
+            ("app", "f1", "2026-01-01T00:00:00+00:00", "{}")
+        ]
+
+
+def test_a_question_from_before_grants_is_guarded_and_takes_none(tmp_path: Path) -> None:
+    path = tmp_path / "kairos.db"
+    upgrade(path, scripts_folder(), revision="0002")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "INSERT INTO approvals (id, code, state, run, call, workspace, hash, question, rule, created, expires) "
+            "VALUES ('a_1', 'bcdfg', 'open', 'r_1', 'c_1', 'app', 'h', 'write?', 'rule', '2026-01-01', '2026-01-02')"
+        )
+    assert migrate(path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        assert connection.execute("SELECT guarded, exact, effect FROM approvals").fetchall() == [(1, "", "")]
 
 
 def test_the_code_knows_every_migration() -> None:

@@ -8,21 +8,27 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 from kairosd.core.ids import mint
-from kairosd.core.json import JsonObject, canonical, digest
+from kairosd.core.levels import Level, Opinion, Ruling
 from kairosd.core.messages import ToolUse
 from kairosd.core.notices import Notice, NoticeDraft, Severity
-from kairosd.core.policy import Opinion, Ruling
+from kairosd.core.questions import bound_hash, describe, effect_of, escaped, exact_hash
 from kairosd.core.runs import Approval, ApprovalState, Call, CallState, ParkedOn, Run, call_hash
+from kairosd.core.secrets import Scrubber
+from kairosd.core.shell.plans import Plan
 from kairosd.engine.gate import Gate
-from kairosd.errors import ExecutorError, SandboxError, ToolError
-from kairosd.ports import Clock, Stores, Tool, ToolAnswer, ToolContext
+from kairosd.errors import ExecutorError, SandboxError, ShellFormError, ToolError, TransitionError
+from kairosd.ports import Clock, Files, Stores, Tool, ToolAnswer, ToolContext
 
 CODE_LETTERS = "bcdfghjkmnpqrstvwxz"  # no vowels, so that no code spells a word
 RESULT_MAX = 16_000
 
-REFUSED = frozenset({ApprovalState.DENIED, ApprovalState.EXPIRED, ApprovalState.WITHDRAWN})
+CHANGED = "; what it touches has changed since it was asked"
+
+REFUSED = frozenset({ApprovalState.DENIED, ApprovalState.EXPIRED})
+ANSWERED = frozenset({ApprovalState.APPROVED, ApprovalState.USED, ApprovalState.STALE})
 ENDED_CALLS = frozenset({CallState.SUCCEEDED, CallState.FAILED, CallState.DENIED})
 
 
@@ -47,24 +53,36 @@ class Settled:
     error: bool
 
 
-class Ledger:
-    """Carries calls from request to outcome."""
+@dataclass(frozen=True, slots=True)
+class Matter:
+    """What a question is about: shown by `commands` and `effect`, bound by `bound`, for always by `exact`."""
 
-    def __init__(
-        self,
-        stores: Stores,
-        gate: Gate,
-        *,
-        clock: Clock,
-        address: Callable[[NoticeDraft], Sequence[Notice]],
-        expires: timedelta,
-    ) -> None:
+    commands: Plan | None
+    effect: str
+    bound: str
+    exact: str
+    guarded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """How the owner is asked: `address` makes the notices of a question, `expires` is how long it stays open."""
+
+    address: Callable[[NoticeDraft], Sequence[Notice]]
+    expires: timedelta
+
+
+class Ledger:
+    """Carries calls from request to outcome. No secret that `scrub` knows gets into a result."""
+
+    def __init__(self, stores: Stores, gate: Gate, *, clock: Clock, questions: Questions, scrub: Scrubber) -> None:
         self._runs = stores.runs
         self._approvals = stores.approvals
+        self._grants = stores.grants
         self._clock = clock
         self.gate = gate
-        self._address = address
-        self._expires = expires
+        self._questions = questions
+        self._scrub = scrub
 
     async def request(self, run: Run, turn: int, *, position: int, use: ToolUse, tool: Tool) -> Call:
         """The row of a call, made when it is new."""
@@ -94,35 +112,63 @@ class Ledger:
             return Settled(ToolAnswer(call.result), error=True)
         try:
             return await self._go(run, call, tool=tool, context=context)
+        except ShellFormError as error:
+            call = replace(call, rule=f"form: {error.message}")
+            return await self._refuse(call, CallState.DENIED, reason=str(error))
         except ToolError as error:
             return await self._refuse(call, CallState.FAILED, reason=str(error))
 
+    async def judge(self, run: Run, call: Call, *, tool: Tool, root: Path, files: Files) -> Opinion:
+        """What the gate says of the call now. Raises `ToolError` for arguments that cannot be judged."""
+        judge = partial(self.gate.judge, run=run, root=root, follow=partial(files.resolve, root))
+        return await asyncio.to_thread(judge, tool, call.arguments)
+
     async def _go(self, run: Run, call: Call, *, tool: Tool, context: ToolContext) -> Settled:
         """The owner's no comes first, then the gate, then the plan; a yes holds for exactly what was planned."""
-        approval = await self._approvals.of_call(call.id) if call.state is CallState.PARKED else None
+        asked = call.state in (CallState.PARKED, CallState.NOT_DONE)
+        approval = await self._approvals.of_call(call.id) if asked else None
         if approval is not None and approval.state in REFUSED:
             reason = f"the owner did not allow this ({approval.state})"
             return await self._refuse(call, CallState.DENIED, reason=reason)
-        follow = partial(context.files.resolve, context.root)
-        opinion = await asyncio.to_thread(self.gate.judge, tool, call.arguments, run=run, follow=follow)
+        opinion = await self.judge(run, call, tool=tool, root=context.root, files=context.files)
+        if approval is not None and approval.state is ApprovalState.OPEN:
+            if opinion.ruling is Ruling.ASK:
+                raise Park(ParkedOn.APPROVAL, None)
+            await self._approvals.withdraw(approval.id, opinion.rule, now=self._clock.now())
         if opinion.ruling is Ruling.DENY:
             told = f"denied: {opinion.rule}"
             return await self._refuse(replace(call, rule=opinion.rule), CallState.DENIED, reason=told)
-        if approval is not None and approval.state is ApprovalState.OPEN:
-            raise Park(ParkedOn.APPROVAL, None)
         if tool.effect:
             call = replace(call, plan=await tool.plan(call.arguments, context))
-        if call.state is CallState.PARKED:
-            await self._use(run, call, approval=approval)
-        elif opinion.ruling is Ruling.ASK and call.state is CallState.REQUESTED:
-            raise self._question(run, call, opinion=opinion)
+        if approval is not None and approval.state in ANSWERED:
+            matter = await self._matter(run, call, tool=tool, context=context, guarded=opinion.guarded)
+            await self._use(run, call, approval=approval, matter=matter)
+        elif opinion.ruling is Ruling.ASK:
+            matter = await self._matter(run, call, tool=tool, context=context, guarded=opinion.guarded)
+            call = await self._granted(run, call, matter=matter, rule=opinion.rule)
         return await self._do(call, tool, context=context)
+
+    async def _matter(self, run: Run, call: Call, *, tool: Tool, context: ToolContext, guarded: bool) -> Matter:
+        """What a yes would be bound to, as the world is now."""
+        commands = tool.commands(call.arguments)
+        follow = partial(context.files.resolve, context.root)
+        scripts = (call.plan or {}).get("scripts")
+        names = {*tool.paths(call.arguments), *(scripts if isinstance(scripts, Mapping) else ())}
+        names |= {cwd for _, cwd in commands.commands} if commands else set()
+        aims = await asyncio.to_thread(lambda: {name: follow(name) for name in names})
+        return Matter(
+            commands=commands,
+            effect=effect_of(self.gate.classify(tool, call.arguments, run=run)),
+            bound=bound_hash(call, str(context.root), aims=aims),
+            exact=exact_hash(call, commands, aims=aims),
+            guarded=guarded or self.gate.terms.ceiling(run) is Level.OPEN,
+        )
 
     async def _do(self, call: Call, tool: Tool, *, context: ToolContext) -> Settled:
         if tool.effect:
             call = await self._move(call, CallState.INTENDED)
         try:
-            answer = await tool.run(call.arguments, replace(context, call=call.id))
+            answer = self._scrubbed(await tool.run(call.arguments, replace(context, call=call.id)))
         except (ToolError, SandboxError, ExecutorError) as error:
             return await self._refuse(call, CallState.FAILED, reason=str(error))
         if call.state is not CallState.SUCCEEDED:
@@ -138,30 +184,48 @@ class Ledger:
             return await self._move(replace(call, result=told), CallState.SUCCEEDED)
         return await self._move(call, CallState.NOT_DONE)
 
-    async def _use(self, run: Run, call: Call, *, approval: Approval | None) -> None:
+    async def _use(self, run: Run, call: Call, *, approval: Approval, matter: Matter) -> None:
         """Spends the owner's yes. Raises `Park` with a new question when it does not fit what would happen now."""
-        fits = approval is not None and approval.hash == bound_hash(call)
-        if approval is not None and approval.state is ApprovalState.APPROVED:
+        fits = approval.hash == matter.bound and (approval.guarded or not matter.guarded)
+        if approval.state is ApprovalState.APPROVED:
             state = ApprovalState.USED if fits else ApprovalState.STALE
             await self._approvals.move(approval.id, state, now=self._clock.now())
-        # A yes that is spent already stands for this exact call: the crash came before the intent.
-        if not fits or approval is None or approval.state is ApprovalState.STALE:
-            raise self._question(run, call, opinion=self._ask_again(call))
+        # A yes that is spent already stands for this exact call: the crash came before the effect.
+        if not fits or approval.state is ApprovalState.STALE:
+            why = approval.rule.removesuffix(CHANGED) + CHANGED
+            raise self._question(run, call, matter=matter, rule=why)
 
-    @staticmethod
-    def _ask_again(call: Call) -> Opinion:
-        return Opinion(Ruling.ASK, f"{call.rule or 'a question'}; what it touches has changed since it was asked")
+    async def _granted(self, run: Run, call: Call, *, matter: Matter, rule: str) -> Call:
+        """The call, with the standing grant that allows it as its rule. Raises `Park` where there is none."""
+        grant = None if matter.guarded else await self._grants.match(run, call.tool, exact=matter.exact)
+        if grant is not None:
+            try:
+                used = await self._grants.use(grant.id, call.id, now=self._clock.now())
+                return replace(call, rule=f"granted by the owner on {used.created:%Y-%m-%d} ({used.id})")
+            except TransitionError:
+                pass  # revoked in this moment: the owner is asked as if it had never been
+        raise self._question(run, call, matter=matter, rule=rule)
 
-    def _question(self, run: Run, call: Call, *, opinion: Opinion) -> Park:
+    def _question(self, run: Run, call: Call, *, matter: Matter, rule: str) -> Park:
         now = self._clock.now()
         approval = Approval(
             id=mint("a", now), code="".join(secrets.choice(CODE_LETTERS) for _ in range(5)), state=ApprovalState.OPEN,
-            run=run.id, call=call.id, workspace=run.workspace, hash=bound_hash(call), question=describe(call),
-            rule=opinion.rule, created=now, expires=now + self._expires,
+            run=run.id, call=call.id, workspace=run.workspace, hash=matter.bound,
+            question=describe(call, matter.commands), rule=rule, created=now,
+            expires=now + self._questions.expires, effect=matter.effect, guarded=matter.guarded,
+            exact="" if matter.guarded else matter.exact,
         )  # fmt: skip
-        return Park(ParkedOn.APPROVAL, approval, notices=self._address(question_notice(approval, run)))
+        return Park(ParkedOn.APPROVAL, approval, notices=self._questions.address(question_notice(approval, run)))
+
+    def _scrubbed(self, answer: ToolAnswer) -> ToolAnswer:
+        text, evidence = self._scrub(answer.text), self._scrub(answer.evidence)
+        if not text.found and not evidence.found:
+            return answer
+        note = f"\n[{text.found} secrets are not shown]" if text.found else ""
+        return replace(answer, text=text.text + note, evidence=evidence.text)
 
     async def _refuse(self, call: Call, state: CallState, *, reason: str) -> Settled:
+        reason = self._scrub(reason).text
         if call.state not in ENDED_CALLS:
             await self._move(replace(call, result=reason), state)
         return Settled(ToolAnswer(reason), error=True)
@@ -170,37 +234,22 @@ class Ledger:
         return await self._runs.move_call(call, state, now=self._clock.now())
 
 
-def bound_hash(call: Call) -> str:
-    """What an approval is bound to: the exact call, and what it would replace."""
-    return digest({"call": call.hash, "plan": call.plan})
-
-
-def describe(call: Call) -> str:
-    """The call as the owner is shown it: decoded, long values cut with their length."""
-    return f"{call.tool} {canonical(_shorten(call.arguments))}"
-
-
 def question_notice(approval: Approval, run: Run) -> NoticeDraft:
     """The notice that asks the owner."""
+    price = "unknown" if run.price is None else f"${run.price / 1_000_000:.4f}"
+    effect = f"What it does: {approval.effect}\n" if approval.effect else ""
     return NoticeDraft(
         key=f"approval:{approval.id}",
-        title=f"Kairos asks: {approval.question[:80]}",
+        title=f"Kairos asks: {approval.question.splitlines()[0][:80]}",
         body=(
-            f"{approval.question}\n\nFor: {run.goal}\nAsked because: {approval.rule}\n"
+            f"{approval.question}\n\n{effect}For: {escaped(run.goal)}\nAsked because: {escaped(approval.rule)}\n"
+            f"The run has cost so far: {price}\n"
             f"Answer: kairos approve {approval.code}   or   kairos deny {approval.code}"
         ),
         severity=Severity.HIGH,
         cause=approval.id,
         workspace=approval.workspace,
     )
-
-
-def _shorten(arguments: Mapping[str, object]) -> JsonObject:
-    shown: dict[str, str] = {}
-    for name, value in arguments.items():
-        text = value if isinstance(value, str) else str(value)
-        shown[name] = text if len(text) <= 300 else f"{text[:300]}… ({len(text)} characters)"
-    return shown
 
 
 def _unknown(call: Call) -> str:

@@ -8,14 +8,17 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from kairosd.core.ids import is_id
-from kairosd.core.runs import Approval, ApprovalState, RunState
+from kairosd.core.runs import Approval, ApprovalState, Grant, RunState
 from kairosd.errors import NotFoundError, TransitionError
 from kairosd.ports.stores import Query
 from kairosd.store.database import Database, Unit
+from kairosd.store.grants import open_grant
 from kairosd.store.questions import move_approval
 from kairosd.store.records import APPROVALS, RUNS
 from kairosd.store.runs import requeue_run
 from kairosd.store.schema import approvals, runs
+
+ANSWERS_MAX = 200
 
 _ANSWERS = (ApprovalState.APPROVED, ApprovalState.DENIED)
 _USES = (ApprovalState.USED, ApprovalState.STALE)
@@ -27,7 +30,9 @@ class ApprovalStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def answer(self, code: str, verdict: ApprovalState, *, channel: str, now: datetime) -> Approval:
+    async def answer(
+        self, code: str, verdict: ApprovalState, *, channel: str, now: datetime, grant: Grant | None = None
+    ) -> Approval:
         if verdict not in _ANSWERS:
             raise TransitionError(f"{verdict} is not an answer")
 
@@ -37,6 +42,10 @@ class ApprovalStore:
                 raise TransitionError(f"approval {stored.code} has expired")
             answered = replace(stored, state=verdict, answered_at=now, channel=channel)
             move_approval(unit, stored, moved=answered, now=now)
+            if grant is not None:
+                if verdict is not ApprovalState.APPROVED or not stored.exact or grant.exact != stored.exact:
+                    raise TransitionError(f"approval {stored.code} cannot be granted for always")
+                open_grant(unit, replace(grant, approval=stored.id), now=now)
             _wake_run(unit, stored, reason=f"the owner answered: {verdict}", now=now)
             return answered
 
@@ -66,6 +75,21 @@ class ApprovalStore:
             return tuple(expired)
 
         return await self._database.write(work)
+
+    async def withdraw(self, approval: str, reason: str, *, now: datetime) -> None:
+        def work(unit: Unit) -> None:
+            stored = APPROVALS.get(unit.connection, approval)
+            if stored.state is not ApprovalState.OPEN:
+                raise TransitionError(f"approval {stored.code} is {stored.state} already")
+            move_approval(unit, stored, moved=replace(stored, state=ApprovalState.WITHDRAWN), now=now)
+            _wake_run(unit, stored, reason=reason, now=now)
+
+        await self._database.write(work)
+
+    async def answers(self, since: datetime) -> tuple[Approval, ...]:
+        found = await self._database.read(lambda reader: APPROVALS.all(reader, approvals.c.answered_at > since))
+        newest = sorted(found, key=lambda one: one.answered_at or one.created, reverse=True)
+        return tuple(newest[:ANSWERS_MAX])
 
     async def of_call(self, call: str) -> Approval | None:
         found = await self._database.read(lambda reader: APPROVALS.all(reader, approvals.c.call == call))

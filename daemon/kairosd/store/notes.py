@@ -14,7 +14,7 @@ from kairosd.core.events import Event, Tier
 from kairosd.core.journal import Note, stamp
 from kairosd.core.json import Json
 from kairosd.core.notices import Notice
-from kairosd.core.runs import Approval, Call, CallState, Run
+from kairosd.core.runs import Approval, Call, CallState, Grant, Run
 
 TEXT_MAX = 500  # characters
 
@@ -124,6 +124,19 @@ def of_approval(kind: str, approval: Approval) -> Note:
         "channel": approval.channel,
     }
     return Note(f"approval.{kind}", approval.id, approval.call or approval.run, approval.workspace, data=data)
+
+
+def of_grant(kind: str, grant: Grant, *, cause: str) -> Note:
+    """Something that became of a standing grant."""
+    data: dict[str, Json] = {
+        "state": grant.state.value,
+        "tool": short(grant.tool),
+        "question": short(grant.question),
+        "exact": grant.exact,
+        "channel": grant.channel,
+        "uses": grant.uses,
+    }
+    return Note(f"grant.{kind}", grant.id, cause, grant.workspace, grant.taint.label, data)
 
 
 def of_notice(notice: Notice) -> Note:

@@ -11,12 +11,12 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, select
 from kairosd.core.decisions import Decision
 from kairosd.core.events import Event
 from kairosd.core.notices import Notice
-from kairosd.core.runs import Approval, Call, Run
+from kairosd.core.runs import Approval, Call, Grant, Run
 from kairosd.errors import AmbiguousIdError, NotFoundError
 from kairosd.ports.stores import Query
 from kairosd.store import schema
 
-R = TypeVar("R", bound=Event | Decision | Run | Call | Approval | Notice)
+R = TypeVar("R", bound=Event | Decision | Run | Call | Approval | Notice | Grant)
 
 AFTER_EVERY_ID = "~"  # sorts after every character an id may hold
 
@@ -30,8 +30,8 @@ class Kind(Generic[R]):
         self.name = record.__name__.lower()
         self._moment = table.c[moment]
         self._state = table.c[state]
-        self._fields = tuple(field.name for field in fields(record))
-        self._columns = tuple(table.c[name] for name in self._fields)
+        self.names = tuple(field.name for field in fields(record))
+        self._columns = tuple(table.c[name] for name in self.names)
 
     def select(self, *where: ColumnElement[bool]) -> Select[tuple[object, ...]]:
         """Every record that fits, oldest first."""
@@ -39,7 +39,7 @@ class Kind(Generic[R]):
 
     def row(self, record: R) -> dict[str, object]:
         """The columns of `record`."""
-        return {name: getattr(record, name) for name in self._fields}
+        return {name: getattr(record, name) for name in self.names}
 
     def all(self, connection: Connection, *where: ColumnElement[bool], limit: int | None = None) -> tuple[R, ...]:
         """Every record that fits, oldest first."""
@@ -80,4 +80,5 @@ DECISIONS = Kind(Decision, schema.decisions, moment="asked_at", state="verdict")
 RUNS = Kind(Run, schema.runs, moment="created")
 CALLS = Kind(Call, schema.calls, moment="requested_at")
 APPROVALS = Kind(Approval, schema.approvals, moment="created")
+GRANTS = Kind(Grant, schema.grants, moment="created")
 NOTICES = Kind(Notice, schema.notices, moment="created")

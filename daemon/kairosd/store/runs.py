@@ -16,7 +16,7 @@ from kairosd.store import notes
 from kairosd.store.calls import insert_call, move_call, park_call
 from kairosd.store.database import Database, Unit
 from kairosd.store.notices import insert_notices
-from kairosd.store.questions import open_approval, withdraw_approvals
+from kairosd.store.questions import open_approval, open_questions, withdraw_approvals
 from kairosd.store.records import CALLS, RUNS
 from kairosd.store.schema import calls, runs
 
@@ -75,6 +75,9 @@ class RunStore:
                 open_approval(unit, approval, now=now)
                 if approval.call:
                     park_call(unit, approval, now=now)
+            elif on is ParkedOn.APPROVAL and not open_questions(unit, run.id):
+                # Answered in the moment between the run's look at it and this: nobody else would wake the run.
+                requeue_run(unit, parked, reason="its question was answered meanwhile", now=now)
             insert_notices(unit, notices, now=now)
 
         await self._database.write(work)

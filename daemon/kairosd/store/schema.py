@@ -10,7 +10,7 @@ from sqlalchemy import Boolean, Column, Index, Integer, MetaData, String, Table,
 from kairosd.core.decisions import Verdict
 from kairosd.core.events import EventState, Tier
 from kairosd.core.notices import NoticeState, Severity
-from kairosd.core.runs import ApprovalState, CallState, ParkedOn, RunState
+from kairosd.core.runs import ApprovalState, CallState, GrantState, ParkedOn, RunState
 from kairosd.store.columns import Document, Documents, Label, Moment, Words
 
 metadata = MetaData()
@@ -145,10 +145,33 @@ approvals = Table(
     Column("expires", Moment, nullable=False),
     Column("answered_at", Moment),
     Column("channel", String),
+    Column("effect", String, nullable=False, server_default=text("''")),
+    Column("guarded", Boolean, nullable=False, server_default=text("1")),
+    Column("exact", String, nullable=False, server_default=text("''")),
     Index("approvals_open_code", "code", unique=True, sqlite_where=text("state = 'open'")),
     Index("approvals_state", "state"),
     Index("approvals_run", "run"),
     Index("approvals_call", "call"),
+)
+
+grants = Table(
+    "grants",
+    metadata,
+    _number(),
+    _id(),
+    Column("state", Label(GrantState), nullable=False),
+    Column("workspace", String, nullable=False),
+    Column("tool", Words, nullable=False),
+    Column("exact", String, nullable=False),
+    Column("question", Words, nullable=False),
+    Column("taint", Label(Tier), nullable=False),
+    Column("approval", String, nullable=False),
+    Column("channel", String, nullable=False),
+    Column("created", Moment, nullable=False),
+    Column("uses", Integer, nullable=False),
+    Column("used_at", Moment),
+    Column("revoked_at", Moment),
+    Index("grants_active", "workspace", "exact", unique=True, sqlite_where=text("state = 'active'")),
 )
 
 notices = Table(
@@ -198,7 +221,6 @@ worlds = Table(
     metadata,
     Column("workspace", String, primary_key=True),
     Column("fingerprint", String, nullable=False),
-    Column("digest", Words, nullable=False),
     Column("next_wake", String),
     Column("trusted_hashes", String, nullable=False),
 )
