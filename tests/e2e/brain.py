@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ PROVIDERS = ("anthropic", "openai")
 IGNORE: Mapping[str, Any] = {
     "reason": "the owner is at work", "verdict": "ignore", "goal": "", "confidence": 90, "wake_seconds": 0,
 }  # fmt: skip
+FILED: Mapping[str, Any] = {"kind": "bug", "area": "code", "urgency": "normal", "wants": "fix", "orders": "no"}
 
 Decide = Callable[[Request], Mapping[str, Any]]
 Act = Callable[[Request], Reply]
@@ -24,6 +26,7 @@ class Brain:
 
     def __init__(self, *, decide: Decide = lambda _: IGNORE, act: Act = lambda _: Reply(text="nothing to do")) -> None:
         self.decide = decide
+        self.triage: Decide = lambda _: FILED
         self.act = act
         self._free = threading.Event()
         self._free.set()
@@ -41,7 +44,12 @@ class Brain:
     @property
     def decisions(self) -> list[Request]:
         """The requests for a decision so far."""
-        return [request for request in self._server.asked if request.form]
+        return [request for request in self._server.asked if request.form and not is_triage(request)]
+
+    @property
+    def filings(self) -> list[Request]:
+        """The requests to file what a stranger wrote so far."""
+        return [request for request in self._server.asked if is_triage(request)]
 
     @property
     def turns(self) -> list[Request]:
@@ -68,7 +76,7 @@ class Brain:
 
     def _respond(self, request: Request) -> Reply:
         if request.form:
-            return Reply(form=self.decide(request))
+            return Reply(form=self.triage(request) if is_triage(request) else self.decide(request))
         return self.act(request)
 
 
@@ -84,6 +92,11 @@ class _Held(ModelServer):
                 await asyncio.sleep(0.02)
             self.log.pop(self.log.index(request))  # the base class logs it once more
         return await super().answer(request, writer)
+
+
+def is_triage(request: Request) -> bool:
+    """Whether the form asked for is the one that files a stranger's text."""
+    return bool(request.form) and '"orders"' in json.dumps({**request.body, "messages": []})
 
 
 def steps(*replies: Reply) -> Act:

@@ -68,10 +68,12 @@ class Answer:
 
 
 def allowed_answers(tier: Tier, *, has_workspace: bool) -> tuple[Verdict, ...]:
-    """What a batch may lead to. Until a run carries taint, what a stranger wrote may only be told, never acted upon."""
-    if tier < Tier.LOCAL or not has_workspace:
+    """What a batch may lead to. What a stranger wrote may be told, never acted upon; what a collaborator wrote starts a
+    run that carries their taint, but takes no wake away from the owner's world.
+    """
+    if tier < Tier.COLLABORATOR or not has_workspace:
         return (Verdict.NOTIFY, Verdict.IGNORE)
-    return ANSWERS
+    return ANSWERS if tier >= Tier.LOCAL else (Verdict.ACT, Verdict.NOTIFY, Verdict.IGNORE)
 
 
 def answer_schema(allowed: tuple[Verdict, ...]) -> JsonObject:

@@ -11,11 +11,13 @@ from kairosd.core.decisions import Answer, Decision, Verdict
 from kairosd.core.events import Draft, Event, Tier
 from kairosd.core.ids import mint
 from kairosd.core.journal import Note
+from kairosd.core.levels import Level
 from kairosd.core.notices import Notice, NoticeDraft
 from kairosd.core.runs import Run, RunState
 from kairosd.core.workspaces import Workspace, World
 from kairosd.engine.deciding import Decider
 from kairosd.engine.instructions import Instructions, pin, read_instructions
+from kairosd.engine.quarantine import Filed, Quarantine
 from kairosd.engine.repository import Repository, Survey
 from kairosd.engine.signals import Alarm
 from kairosd.errors import ModelError, ModelUnavailableError, StoreError
@@ -47,7 +49,9 @@ class Surroundings:
     address: Callable[[NoticeDraft], Sequence[Notice]]
     concluded: Callable[[], None]
     paused: Callable[[], bool]
+    level: Callable[[str], Level]
     tell: Callable[[NoticeDraft], None]
+    quarantine: Quarantine
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +207,11 @@ class Initiative:
         try:
             described = await self._repository.describe(sight.survey) if self._repository and sight.survey else ""
             answer, price = await self._around.decider.ask(claim, described, instructions=sight.instructions.text)
-            await self._conclude(claim, answer, price=price)
+            filed = Filed()
+            if answer.verdict is Verdict.NOTIFY and claim.decision.tier < Tier.COLLABORATOR:
+                filed = await self._around.quarantine.file_all(claim.events, cause=claim.decision.id)
+            total = None if price is None or filed.price is None else price + filed.price
+            await self._conclude(claim, answer, price=total, filed=filed.lines)
             self._failures, settled = 0, True
         except ModelError as error:
             settled = True
@@ -237,7 +245,7 @@ class Initiative:
         await self._stores.events.release(decision.id, str(error), retry_at=retry_at, blame=False)
         return retry_at
 
-    async def _conclude(self, claim: Claim, answer: Answer, *, price: int | None) -> None:
+    async def _conclude(self, claim: Claim, answer: Answer, *, price: int | None, filed: Sequence[str] = ()) -> None:
         now, asked = self._clock.now(), claim.decision
         world = await self._world()  # read again: the owner may have trusted the workspace meanwhile
         wake = self._wake_at(answer, world, claim=claim, now=now)
@@ -249,7 +257,7 @@ class Initiative:
         notices: tuple[Notice, ...] = ()
         if not made.shadow:
             run = self._run_for(made, now)
-            notices = tuple(self._notice_for(made))
+            notices = tuple(self._around.address(_told(made, filed))) if made.verdict is Verdict.NOTIFY else ()
         made = replace(made, run=run.id if run else None, notice=notices[0].id if notices else None)
         seen: World | None = None
         if self._workspace is not None and made.tier >= Tier.LOCAL:
@@ -271,16 +279,9 @@ class Initiative:
             return None
         return Run(
             id=mint("r", now), state=RunState.QUEUED, goal=made.goal, workspace=self._workspace.name,
-            trigger=made.source, decision=made.id, level=int(self._workspace.level), taint=made.tier, created=now,
+            trigger=made.source, decision=made.id, taint=made.tier, created=now,
+            level=int(self._around.level(self._workspace.name)),
         )  # fmt: skip
-
-    def _notice_for(self, made: Decision) -> Sequence[Notice]:
-        if made.verdict is not Verdict.NOTIFY:
-            return ()
-        title = f"{made.workspace or 'Kairos'}: {made.goal.splitlines()[0][:100]}"
-        body = f"{made.goal}\n\nWhy: {made.reason}"
-        draft = NoticeDraft(key=f"decision:{made.id}", title=title, body=body, cause=made.id, workspace=made.workspace)
-        return self._around.address(draft)
 
     async def _world(self) -> World:
         if self.name is None:
@@ -309,6 +310,12 @@ class Initiative:
         self.missing = missing
         kind = "workspace.missing" if missing else "workspace.back"
         await self._stores.state.note(Note(kind, workspace=self.name or ""), self._clock.now())
+
+
+def _told(made: Decision, filed: Sequence[str]) -> NoticeDraft:
+    title = f"{made.workspace or 'Kairos'}: {made.goal.splitlines()[0][:100]}"
+    body = "\n".join([made.goal, "", *filed, f"Why: {made.reason}"])
+    return NoticeDraft(key=f"decision:{made.id}", title=title, body=body, cause=made.id, workspace=made.workspace)
 
 
 def _changed_notice(workspace: Workspace, instructions: Instructions) -> NoticeDraft:

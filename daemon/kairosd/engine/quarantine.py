@@ -1,0 +1,81 @@
+"""Quarantine: a stranger's text is read by a model that can do nothing, and only its filing comes out (design §9)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from kairosd.core.events import Event
+from kairosd.core.messages import Form, Message, Prompt, ToolUse
+from kairosd.core.texts import cleaned
+from kairosd.core.triage import Triage, parse_triage, triage_schema
+from kairosd.engine.asking import Asking, Cost, Reply
+from kairosd.errors import ModelProtocolError
+from kairosd.ports import Model
+from kairosd.prompts import text_of
+
+FILED_MOST = 5  # texts of one batch that are filed for its notice
+TEXT_SHOWN = 6000  # characters of all texts of an event together
+ANSWER_TOKENS = 256
+TRIES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """How strangers' texts were filed, a line each, and what that cost (micro-dollars, None = unknown)."""
+
+    lines: tuple[str, ...] = ()
+    price: int | None = 0
+
+
+class Quarantine:
+    """Files what strangers wrote."""
+
+    def __init__(self, asking: Asking, model: Callable[[], Model]) -> None:
+        self._asking = asking
+        self._model = model
+
+    async def file(self, event: Event, *, cause: str) -> tuple[Triage | None, int | None]:
+        """How the text of `event` is filed, and what that cost (micro-dollars, None = unknown).
+
+        None where the model did not fill in the form twice. `cause` is the decision's or run's id. Raises `ModelError`.
+        """
+        form = Form("triage", "File the message.", triage_schema())
+        message = Message("user", _quoted(event))
+        prompt = Prompt(system=text_of("triage"), messages=(message,), form=form, max_tokens=ANSWER_TOKENS)
+        cost = Cost()
+        for _ in range(TRIES):
+            try:
+                reply = await self._asking.ask(self._model(), prompt, cause=cause, role="triage")
+            except ModelProtocolError:
+                cost.add(None)
+            else:
+                cost.add(reply.price)
+                if triage := _read(reply, form.name):
+                    return triage, cost.total
+        return None, cost.total
+
+    async def file_all(self, events: Sequence[Event], *, cause: str) -> Filed:
+        """How the texts of `events` are filed, at most five of them, a line each. Raises `ModelError`."""
+        cost = Cost()
+        lines: list[str] = []
+        for event in [event for event in events if event.text][:FILED_MOST]:
+            triage, price = await self.file(event, cause=cause)
+            cost.add(price)
+            lines.append(f"{event.kind} ({event.id}): {triage.text() if triage else 'could not be filed'}")
+        return Filed(tuple(lines), cost.total)
+
+
+def _read(reply: Reply, form: str) -> Triage | None:
+    for use in reply.uses:
+        if isinstance(use, ToolUse) and use.name == form:
+            return parse_triage(use.arguments)
+    return None
+
+
+def _quoted(event: Event) -> str:
+    """The event's kind, and its text between marks that cannot be forged from inside."""
+    text = "\n\n".join(f"{name}:\n{cleaned(value).text}" for name, value in event.text.items())[:TEXT_SHOWN]
+    mark = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12]
+    return f"A message from {event.source} ({event.kind}):\nbegin {mark}\n{text}\nend {mark}"
