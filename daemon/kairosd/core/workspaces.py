@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from kairosd.core.policy import Level
+from kairosd.core.levels import Level
 
 
 class Landing(StrEnum):
-    """How a run's work comes back: as a branch `kairos/<slug>`, or as a patch file."""
+    """How a run's work comes back: as a branch `kairos/<slug>`, as a patch file, or in the owner's own files.
+
+    `direct` needs level 3, and is a branch wherever it cannot be done safely.
+    """
 
     BRANCH = "branch"
     PATCH = "patch"
+    DIRECT = "direct"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class Workspace:
     level: Level = Level.SUGGEST
     trusted: bool = False
     watch: bool = True
-    bin: tuple[str, ...] = ()
+    bin: tuple[str, ...] = (".venv/bin", "node_modules/.bin")
     share: tuple[str, ...] = (".venv", "node_modules")
     landing: Landing = Landing.BRANCH
     ignore: tuple[str, ...] = ()
@@ -40,12 +44,11 @@ class Workspace:
 class World:
     """What the initiative remembers of a workspace between looks.
 
-    `fingerprint` is of the world at the last look, `digest` the words for it; `next_wake` an ISO moment or None;
-    `trusted_hashes` the instruction files the owner has trusted, as JSON `{name: sha256}`.
+    `fingerprint` is of the world at the last look; `next_wake` an ISO moment or None; `trusted_hashes` the instruction
+    files the owner has trusted, as JSON `{name: sha256}`.
     """
 
     workspace: str
     fingerprint: str = ""
-    digest: str = ""
     next_wake: str | None = None
     trusted_hashes: str = ""

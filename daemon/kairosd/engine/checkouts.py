@@ -23,8 +23,8 @@ from pathlib import Path
 
 from kairosd.core.runs import Run
 from kairosd.core.workspaces import Landing, Workspace
-from kairosd.engine import landing, snapshots
-from kairosd.engine.git import Layout, SandboxedGit, find_layout
+from kairosd.engine import direct, landing, snapshots
+from kairosd.engine.git import Layout, SandboxedGit, checked, find_layout
 from kairosd.engine.landing import Landed
 from kairosd.errors import CheckoutError
 from kairosd.ports import Clock, Files, Git, Mount, Sandbox
@@ -100,6 +100,14 @@ class Checkouts:
             await asyncio.to_thread(_complete, half, place=place, meta=meta)
         return self._read(run)
 
+    def mounts(self, run: Run, workspace: Workspace, *, files: bool, history: bool) -> tuple[Mount, ...]:
+        """How a sandbox sees the checkout, at the workspace's own path; whether `files` and `history` are writable.
+
+        History is `.git`, of which what runs code or leads elsewhere is read-only even then. Blocks.
+        """
+        tree = self._place(run.id) / "tree"
+        return _mounts(tree, workspace, borrowed=self._borrowed(workspace), writable=(files, history))
+
     def git(self, run: Run, workspace: Workspace, *, masked: Sequence[Path] = ()) -> Git:
         """git on the checkout, mounted at the workspace's own path; what runs code or leads elsewhere is read-only."""
         return self._git(run, workspace, masked=tuple(masked))
@@ -132,10 +140,18 @@ class Checkouts:
         checkout = self._read(run)
         where = landing.Place(self._place(run.id), self._patches / f"{run.id}.patch", workspace)
         work = self._git(run, workspace)
-        branch = workspace.landing is Landing.BRANCH
+        branch = workspace.landing is not Landing.PATCH
         layout = await self._layout(workspace)
         lander = landing.Lander(work, layout, place=where, base=checkout.base, snapshot=checkout.snapshot)
         return await lander.land(slug, as_branch=branch)
+
+    async def changes(self, run: Run, workspace: Workspace) -> direct.Changes:
+        """What the run's commits changed, and which of it is still so in the workspace. Raises `CheckoutError`."""
+        checkout = self._read(run)
+        changed = await direct.changes_of(self._git(run, workspace), checkout.snapshot)
+        owner = self._owner(await self._layout(workspace))
+        unchanged = await direct.unchanged_of(owner, self._files, changes=changed)
+        return direct.Changes(checkout.path, changed, unchanged)
 
     async def landed(self, run: Run, workspace: Workspace, *, slug: str, commit: str) -> bool:
         """Whether a branch of ours holds `commit`, or the run's patch is written: what a probe asks after a crash."""
@@ -168,6 +184,23 @@ class Checkouts:
         await landing.writing(self._owner(layout), layout, deleting=True).script(
             'git update-ref -d "refs/kairos/base/$RUN"', {"RUN": run.id}
         )
+
+    async def kept_bases(self, workspace: Workspace) -> tuple[str, ...]:
+        """The ids of the runs whose base is named in the owner's repository; of other homes of Kairos too."""
+        layout = await asyncio.to_thread(find_layout, self._files, workspace.path)
+        if layout is None:
+            return ()
+        listed = await self._owner(layout)("for-each-ref", "--format=%(refname:strip=3)", "refs/kairos/base/")
+        return tuple(checked(listed).decode(errors="replace").split())
+
+    def exists(self, run: Run) -> bool:
+        """Whether the run's checkout is there."""
+        return _meta(self._place(run.id)) is not None
+
+    async def owner(self, workspace: Workspace) -> tuple[SandboxedGit, Layout]:
+        """git on the owner's own repository, reading only, and where its parts lie. Raises `CheckoutError`."""
+        layout = await self._layout(workspace)
+        return self._owner(layout), layout
 
     async def discard(self, run: Run) -> None:
         """Removes the checkout, whole or half-made."""
@@ -210,13 +243,14 @@ class Checkouts:
         return SandboxedGit(self._sandbox, layout.worktree, layout.mounts(), layout.mounts())
 
     def _git(self, run: Run, workspace: Workspace, *, masked: tuple[Path, ...] = ()) -> SandboxedGit:
-        layout = find_layout(self._files, workspace.path)
-        borrowed = layout.objects if layout is not None else ()
-        tree = self._place(run.id) / "tree"
-        reading, writing = (_mounts(tree, workspace, borrowed=borrowed, writable=each) for each in (False, True))
-        hidden = (*masked, *(snapshots.borrowed_at(number) / "info/alternates" for number in range(len(borrowed))))
+        reading, writing = (self.mounts(run, workspace, files=each, history=each) for each in (False, True))
+        hidden = (*masked, *snapshots.borrowing(reading))
         committer = snapshots.committer(self._clock.now())
         return SandboxedGit(self._sandbox, workspace.path, reading, writing, hidden, committer)
+
+    def _borrowed(self, workspace: Workspace) -> tuple[Path, ...]:
+        layout = find_layout(self._files, workspace.path)
+        return layout.objects if layout is not None else ()
 
     async def _commit(
         self, run: Run, workspace: Workspace, *, call: str, text: str, variables: Mapping[str, str]
@@ -226,11 +260,13 @@ class Checkouts:
         return (await git.script(COMMIT, given, stdin=text.encode(errors="surrogateescape"))).decode().strip() or None
 
 
-def _mounts(tree: Path, workspace: Workspace, *, borrowed: Sequence[Path], writable: bool) -> tuple[Mount, ...]:
-    root = workspace.path
+def _mounts(
+    tree: Path, workspace: Workspace, *, borrowed: Sequence[Path], writable: tuple[bool, bool]
+) -> tuple[Mount, ...]:
+    root, (files, history) = workspace.path, writable
     # `.git` is a mount of its own: what is mounted can be neither renamed nor replaced, so that the read-only
     # parts in it stay those that git reads next time.
-    mounts = [Mount(tree, root, writable), Mount(tree / ".git", root / ".git", writable)]
+    mounts = [Mount(tree, root, files), Mount(tree / ".git", root / ".git", history)]
     for name in snapshots.GUARDED:
         mounts.append(Mount(tree / ".git" / name, root / ".git" / name))
     mounts += [Mount(folder, snapshots.borrowed_at(number)) for number, folder in enumerate(borrowed)]

@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 import logging
-import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from kairosd.core.ids import mint
 from kairosd.core.json import JsonObject
 from kairosd.core.notices import Notice, NoticeDraft, Severity
-from kairosd.core.runs import Approval, ApprovalState, Call, CallState, ParkedOn, Run, RunState, call_hash
+from kairosd.core.runs import ENDED, Approval, ApprovalState, ParkedOn, Run, RunState
 from kairosd.core.workspaces import Workspace
 from kairosd.engine.checkouts import Checkouts
 from kairosd.engine.checks import evaluate
+from kairosd.engine.handover import Handover
 from kairosd.engine.landing import Landed
 from kairosd.engine.ledger import CODE_LETTERS, Park, question_notice
 from kairosd.engine.repository import Place
 from kairosd.engine.signals import Feed
 from kairosd.errors import CheckoutError, ExecutorError, SandboxError
-from kairosd.ports import Clock, Files, Finish, Stores, Update
+from kairosd.ports import Clock, Files, Finish, Query, Stores, Update
 
 log = logging.getLogger("kairosd.ending")
 
-LAND = "land"  # the ledger's name for the daemon's own effect
-LANDING_TURN = 1_000_000  # sorts the landing after every turn of the model's
+LANDED = "landed"  # the kind of the check that the daemon adds
 
 
 @dataclass(frozen=True, slots=True)
 class EndingDeps:
-    """What ending a run takes. `author` yields (name, email); `expires` how long a question stays open."""
+    """What ending a run takes. `expires` is how long a question stays open."""
 
     stores: Stores
     clock: Clock
@@ -39,7 +38,7 @@ class EndingDeps:
     files: Files
     feed: Feed
     address: Callable[[NoticeDraft], Sequence[Notice]]
-    author: Callable[[], Awaitable[tuple[str, str]]]
+    handover: Handover
     expires: timedelta
     workspaces: Mapping[str, Workspace]
 
@@ -57,7 +56,7 @@ class Ending:
         """Lands what the run changed and sets its state from checks alone. Raises `CheckoutError`."""
         landed, checks = None, await self._check(run, place, finish=finish)
         if run.base is not None and all(check["passed"] for check in checks):
-            landed = await self._land(run, place)
+            landed = await self._d.handover.land(run, place.workspace, subject=_subject(run.goal))
         run = replace(run, result=finish.answer, checks=self._with_landing(checks, landed))
         if landed:
             patch = str(landed.patch) if landed.patch else None
@@ -69,13 +68,29 @@ class Ending:
         """Ends a run that did not reach its goal; its checkout stays for `[retention]`."""
         await self._end(replace(run, result=reason), state, how="")
 
+    async def cancel(self, run: Run, *, reason: str) -> None:
+        """Ends a run in the record alone, with no program: what it holds in the owner's repository goes later."""
+        await self._write_end(replace(run, result=reason), RunState.CANCELLED, how="")
+
+    async def drop_bases(self) -> None:
+        """Takes the names of bases of ended runs out of the owners' repositories: a kill may have left some there."""
+        for workspace in self._d.workspaces.values():
+            try:
+                for kept in await self._checkouts.kept_bases(workspace):
+                    # A name that no run here has is another home's.
+                    for run in await self._stores.runs.find(Query(prefix=kept, limit=1)):
+                        if run.id == kept and run.state in ENDED:
+                            await self._checkouts.drop_base(run, workspace)
+            except (CheckoutError, SandboxError, ExecutorError) as error:
+                log.warning("refs/kairos/base of ended runs stays in %s: %s", workspace.name, error)
+
     def stuck(self, run: Run, reason: str) -> Park:
         """Asks the owner whether to try again what could not be done."""
         now = self._clock.now()
         approval = Approval(
             id=mint("a", now), code="".join(secrets.choice(CODE_LETTERS) for _ in range(5)), state=ApprovalState.OPEN,
             run=run.id, call="", workspace=run.workspace, hash=run.id, question=f"{reason} Try again?",
-            rule="the run cannot go on by itself", created=now, expires=now + self._d.expires,
+            rule="the run cannot go on by itself", created=now, expires=now + self._d.expires, guarded=False,
         )  # fmt: skip
         return Park(ParkedOn.OWNER, approval, notices=self._d.address(question_notice(approval, run)))
 
@@ -88,41 +103,17 @@ class Ending:
         git = self._checkouts.git(run, place.workspace)
         return await evaluate(finish.checks, checkout.path, files=self._d.files, git=git)
 
-    async def _land(self, run: Run, place: Place) -> Landed:
-        """The landing as an effect of its own: intent first; taking it twice gives one branch."""
-        call = await self._landing_call(run)
-        trailers = {"Kairos-Call": call.id, "Assisted-by": f"Kairos (run {run.id})"}
-        await self._checkouts.commit(
-            run, place.workspace, message=_subject(run.goal), author=await self._d.author(), trailers=trailers
-        )
-        landed = await self._checkouts.land(run, place.workspace, slug=slug_of(run.goal))
-        if call.state is CallState.INTENDED:
-            told = landed.how or "nothing to land"
-            await self._stores.runs.move_call(replace(call, result=told), CallState.SUCCEEDED, now=self._clock.now())
-        return landed
-
-    async def _landing_call(self, run: Run) -> Call:
-        for call in await self._stores.runs.calls(run.id):
-            if call.tool == LAND and call.state is not CallState.FAILED:
-                return call
-        now = self._clock.now()
-        arguments: JsonObject = {"slug": slug_of(run.goal)}
-        call = Call(
-            id=mint("c", now), run=run.id, turn=LANDING_TURN, position=0, tool=LAND, arguments=arguments,
-            hash=call_hash(LAND, arguments), state=CallState.REQUESTED, requested_at=now, effect=True,
-            rule="the level lets a run land as a branch of its own",
-        )  # fmt: skip
-        await self._stores.runs.call(call, now)
-        return await self._stores.runs.move_call(call, CallState.INTENDED, now=now)
-
     @staticmethod
     def _with_landing(checks: tuple[JsonObject, ...], landed: Landed | None) -> tuple[JsonObject, ...]:
-        if landed is None or not (landed.branch or landed.patch):
+        if landed is None or not landed.files:
             return checks
-        seen = landed.branch or str(landed.patch)
-        return (*checks, {"kind": "landed", "passed": True, "seen": f"{seen} ({', '.join(landed.files[:10])})"})
+        seen = landed.branch or landed.patch or "your own files"
+        return (*checks, {"kind": LANDED, "passed": True, "seen": f"{seen} ({', '.join(landed.files[:10])})"})
 
     async def _end(self, run: Run, state: RunState, *, how: str) -> None:
+        await self._let_go(await self._write_end(run, state, how=how))
+
+    async def _write_end(self, run: Run, state: RunState, *, how: str) -> Run:
         now = self._clock.now()
         ended = replace(run, state=state, ended=now)
         await self._stores.runs.end(ended, self._d.address(_notice_of(ended, how)), now=now)
@@ -131,7 +122,7 @@ class Ending:
             "patch": run.patch, "how": how,
         }  # fmt: skip
         self._d.feed.publish(run.id, Update("ended", run.result, data))
-        await self._let_go(ended)
+        return ended
 
     async def _let_go(self, run: Run) -> None:
         workspace = self._d.workspaces.get(run.workspace)
@@ -142,14 +133,8 @@ class Ending:
         try:
             await self._checkouts.drop_base(run, workspace)
         except (CheckoutError, SandboxError, ExecutorError) as error:
-            # The run has ended all the same; what stays is a name that costs nothing.
+            # The run has ended all the same; `drop_bases` comes back for the name.
             log.warning("refs/kairos/base/%s stays in %s: %s", run.id, run.workspace, error)
-
-
-def slug_of(goal: str) -> str:
-    """The branch's name after `kairos/`: the goal's first words, plain."""
-    words = re.sub(r"[^a-z0-9]+", "-", goal.lower()).strip("-")
-    return words[:40].rstrip("-") or "work"
 
 
 def _subject(goal: str) -> str:
@@ -158,9 +143,11 @@ def _subject(goal: str) -> str:
 
 
 def _state_of(checks: Sequence[JsonObject]) -> RunState:
-    if not checks:
-        return RunState.DONE_UNCHECKED
-    return RunState.DONE if all(check["passed"] for check in checks) else RunState.FAILED
+    if not all(check["passed"] for check in checks):
+        return RunState.FAILED
+    # That it landed says that something was changed, not that it is what was asked for.
+    asked = any(check["kind"] != LANDED for check in checks)
+    return RunState.DONE if asked else RunState.DONE_UNCHECKED
 
 
 def _notice_of(run: Run, how: str) -> NoticeDraft:

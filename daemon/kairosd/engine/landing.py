@@ -74,8 +74,8 @@ git -c core.logAllRefUpdates=false -c fetch.writeCommitGraph=false fetch --quiet
 class Landed:
     """Where a run's work is: in `branch` or in the file `patch`; in neither when nothing had changed.
 
-    `commit` is the last commit as it landed, `files` what it changed, `summary` git's one line of counts, `how` the
-    line that merges it, `note` why there is a patch where a branch was wanted.
+    With `direct` it is in the owner's own files. `commit` is the last commit as it landed, `files` what it changed,
+    `summary` git's one line of counts, `how` the line that merges it, `note` why it did not land as was wanted.
     """
 
     branch: str | None = None
@@ -85,6 +85,7 @@ class Landed:
     summary: str = ""
     how: str = ""
     note: str = ""
+    direct: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ from pathlib import Path
 from kairosd.config import RetentionSection
 from kairosd.wire import Home
 
+BLOBS_MAX = 1_000_000_000  # bytes, design §5
+
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
@@ -32,6 +34,7 @@ def plan_sweep(place: Home, retention: RetentionSection, *, now: datetime) -> tu
     return (
         *_old_checkouts(place, now - timedelta(days=retention.checkouts_days), unended=unended),
         *_old_transcripts(place, now - timedelta(days=retention.transcripts_days), unended=unended),
+        *_old_blobs(place),
         *_old_journals(place, now - timedelta(days=retention.journal_compress_days)),
     )
 
@@ -50,7 +53,7 @@ def folder_sizes(place: Home) -> dict[str, int]:
     """Bytes on disk by kind, for `status`."""
     places = {
         "database": place.database, "journal": place.journal, "transcripts": place.transcripts,
-        "checkouts": place.checkouts, "patches": place.patches, "models": place.models,
+        "checkouts": place.checkouts, "patches": place.patches, "blobs": place.blobs, "models": place.models,
     }  # fmt: skip
     return {name: _size(path) for name, path in places.items()}
 
@@ -66,6 +69,16 @@ def _old_transcripts(place: Home, before: datetime, *, unended: frozenset[str]) 
     for file in _entries(place.transcripts):
         if file.stem not in unended and _changed(file) < before:
             yield Sweep("delete", file, _size(file), "old transcript")
+
+
+def _old_blobs(place: Home) -> Iterator[Sweep]:
+    """The oldest of them until the rest fits: what they would undo is the longest ago."""
+    newest_first = sorted(_entries(place.blobs), key=_changed, reverse=True)
+    kept = 0
+    for file in newest_first:
+        kept += _size(file)
+        if kept > BLOBS_MAX:
+            yield Sweep("delete", file, _size(file), "old content of edited files")
 
 
 def _old_journals(place: Home, before: datetime) -> Iterator[Sweep]:
