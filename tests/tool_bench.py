@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from kairosd.core.events import Event, EventState, Tier
+from kairosd.core.json import Json
+from kairosd.core.levels import Level
 from kairosd.core.notices import NoticeDraft
-from kairosd.core.policy import Level
 from kairosd.core.runs import Call, CallState, Run, RunState, call_hash
+from kairosd.core.shell.plans import Plan
+from kairosd.core.triage import Triage
 from kairosd.core.workspaces import Workspace
+from kairosd.engine.commands import reads_only, scripts_of
 from kairosd.engine.git import ENVIRONMENT
 from kairosd.errors import SandboxError, ToolError
-from kairosd.ports import Outcome, ToolContext
+from kairosd.ports import Outcome, Tool, ToolContext
 from kairosd.system.files import LocalFiles
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -41,19 +45,54 @@ class RealGit:
 
 
 @dataclass
+class RealCommands:
+    """Plans as bash runs them, outside of the sandbox. `broken` stands for a host without a sandbox."""
+
+    folder: Path
+    broken: bool = False
+    seconds: list[float] = field(default_factory=list)
+
+    async def run(self, plan: Plan, *, seconds: float) -> Outcome:
+        if self.broken:
+            raise SandboxError(fix="install bubblewrap")
+        self.seconds.append(seconds)
+        words = ["bash", "-c", plan.text()]
+        try:
+            done = await asyncio.to_thread(
+                subprocess.run, words, cwd=self.folder, capture_output=True, env=ENVIRONMENT, timeout=seconds
+            )
+        except subprocess.TimeoutExpired as error:
+            return Outcome(137, error.stdout or b"", error.stderr or b"", timed_out=True)
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    def reads_only(self, plan: Plan) -> bool:
+        return reads_only(plan, Workspace("w", self.folder))
+
+    def scripts(self, plan: Plan) -> tuple[str, ...]:
+        return scripts_of(plan, Workspace("w", self.folder))
+
+
+@dataclass
 class Services:
     """What the daemon would do for a tool: remembers notices by key and knows some events."""
 
     notices: dict[str, NoticeDraft] = field(default_factory=dict)
     events: dict[str, Event] = field(default_factory=dict)
+    ledger: list[Call] = field(default_factory=list)
 
     async def read_event(self, event: str) -> Event:
         if event not in self.events:
             raise ToolError("there is no such event", fix="use an id from the goal")
         return self.events[event]
 
+    async def triage(self, event: Event) -> Triage | None:
+        return Triage("bug", "code", "low", "answer", "no")
+
     async def notify(self, draft: NoticeDraft) -> None:
         self.notices.setdefault(draft.key, draft)
+
+    async def calls(self) -> list[Call]:
+        return self.ledger
 
 
 @dataclass
@@ -62,6 +101,7 @@ class Bench:
 
     root: Path
     git: RealGit
+    commands: RealCommands
     services: Services
     context: ToolContext
 
@@ -87,6 +127,14 @@ class Bench:
             hash=call_hash(tool, arguments), state=CallState.UNKNOWN, requested_at=NOW, effect=True, plan=plan,
         )  # fmt: skip
 
+    async def do(self, tool: Tool, **arguments: Json) -> str:
+        """Runs a call as the engine does, so that the run's ledger knows of it; the answer's text."""
+        plan = await tool.plan(arguments, self.context) if tool.effect else None
+        text = (await tool.run(arguments, self.context)).text
+        call = self.call(tool.spec.name, dict(arguments), plan=plan)
+        self.services.ledger.append(replace(call, state=CallState.SUCCEEDED, result=text))
+        return text
+
 
 def bench(root: Path, *, repository: bool = True) -> Bench:
     """A bench on `root`, which becomes a git repository on branch `main` unless told otherwise."""
@@ -94,12 +142,12 @@ def bench(root: Path, *, repository: bool = True) -> Bench:
         id="r_01aaaaaaaaaaaaaaaaaaaaaaaa", state=RunState.RUNNING, goal="g", workspace="w", trigger="owner",
         decision=None, level=Level.SUGGEST, taint=Tier.OWNER, created=NOW,
     )  # fmt: skip
-    git, services = RealGit(root), Services()
+    git, commands, services = RealGit(root), RealCommands(root), Services()
     context = ToolContext(
         run=run, call="c_01bbbbbbbbbbbbbbbbbbbbbbbb", workspace=Workspace("w", root), root=root, files=LocalFiles(),
-        git=git, services=services, author=("Ada Löw", "ada@example.org"),
+        git=git, commands=commands, services=services, author=("Ada Löw", "ada@example.org"),
     )  # fmt: skip
-    made = Bench(root, git, services, context)
+    made = Bench(root, git, commands, services, context)
     if repository:
         made.run_git("init", "--quiet", "--initial-branch=main")
     return made

@@ -11,7 +11,7 @@ import pytest
 from tests.tool_bench import bench, event
 
 import kairosd.tools
-from kairosd.core.policy import Permission
+from kairosd.core.levels import Permission
 from kairosd.errors import ToolError
 from kairosd.ports import Tool
 
@@ -95,6 +95,10 @@ def test_paths_refuses_escapes(name: str, escape: str) -> None:
         attempts = [{"pattern": escape}, {"pattern": f"{escape}/**/*.py"}]
     elif name == "finish":
         attempts = [{"answer": "a", "checks": [{"kind": "file_exists", "path": escape}]}]
+    elif name == "request_approval":
+        named = tool.paths({**sample, "command": f"cat {escape}"})
+        assert not [path for path in named if path.startswith(("/", "..", "~"))]
+        return
     else:
         assert tool.paths(sample) == (), "a tool that takes no path touches none"
         return
@@ -150,6 +154,9 @@ async def test_effects_are_planned_and_probed_and_the_rest_is_neither(name: str,
     assert plan
     assert _state(made) == before
     call = made.call(name, arguments, plan=plan)
+    if tool.commands(arguments) is not None:  # what programs have done nobody can tell, but for those that only read
+        assert await tool.probe(call, made.context) is None
+        return
     if name != "notify":  # whose probe mends a "no" by asking again
         assert await tool.probe(call, made.context) is False
     await tool.run(arguments, made.context)
@@ -175,7 +182,11 @@ async def test_results_keep_the_limit_and_look_like_no_answer_of_a_model(name: s
     made.put("x", "".join(f"line {number} x\n" for number in range(5000)))
     made.commit("x " * 400)
     made.put("x", "".join(f"other {number} x\n" for number in range(5000)))
-    special = {"edit": {"path": "x", "old": "other 7 x", "new": "n"}, "glob": {"pattern": "*"}}
+    special = {
+        "edit": {"path": "x", "old": "other 7 x", "new": "n"},
+        "glob": {"pattern": "*"},
+        "write": {"path": "z", "content": "n"},
+    }
     if name == "read_event":
         made.services.events["x"] = event({"body": "many words\n" * 5000})
     answer = await tool.run(special.get(name, _sample(tool)), made.context)
@@ -188,10 +199,11 @@ async def test_without_sandbox_it_works_or_says_what_to_do(name: str, tmp_path: 
     tool = TOOLS[name]
     made = bench(tmp_path)
     made.put("x", "x\n")
-    made.git.broken = True
-    arguments = {"edit": {"path": "x", "old": "x", "new": "y"}}.get(name, _sample(tool))
+    made.git.broken = made.commands.broken = True
+    special = {"edit": {"path": "x", "old": "x", "new": "y"}, "write": {"path": "z", "content": "z"}}
+    arguments = special.get(name, _sample(tool))
     made.services.events["x"] = event({"body": "words"})
-    if name.startswith("git_"):
+    if name.startswith("git_") or tool.commands(arguments) is not None:
         with pytest.raises(ToolError) as caught:
             await tool.run(arguments, made.context)
         assert caught.value.fix

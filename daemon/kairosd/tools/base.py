@@ -6,9 +6,11 @@ import re
 from pathlib import PurePosixPath
 
 from kairosd.core.json import JsonObject
+from kairosd.core.levels import Permission
 from kairosd.core.messages import ToolSpec
-from kairosd.core.policy import SECRET_PATHS, Permission, matches
+from kairosd.core.paths import SECRET_PATHS, matches
 from kairosd.core.runs import Call
+from kairosd.core.shell.plans import Plan
 from kairosd.errors import ToolError
 from kairosd.ports import ToolContext
 from kairosd.tools.arguments import Arguments, read_arguments
@@ -31,6 +33,9 @@ class ReadOnly:
         given = self.read(arguments)
         path = normal_path(given.text("path")) if "path" in given.values else ROOT
         return () if path == ROOT else (path,)
+
+    def commands(self, arguments: JsonObject) -> Plan | None:
+        return None
 
     async def plan(self, arguments: JsonObject, context: ToolContext) -> JsonObject:
         self.read(arguments)

@@ -7,12 +7,15 @@ import hashlib
 
 from kairosd.core.json import JsonObject
 from kairosd.core.messages import ToolSpec
+from kairosd.core.runs import Call, CallState
 from kairosd.errors import ToolError
 from kairosd.ports import Tool, ToolAnswer, ToolContext
 from kairosd.tools.arguments import Arguments, boolean, schema, string
 from kairosd.tools.base import answer_text, file_path, is_secret
-from kairosd.tools.matching import Match, appended, nearest, places, repaired
+from kairosd.tools.matching import Match, appended, changed_lines, nearest, places, repaired
 from kairosd.tools.texts import FileEffect, Replacement, encoded, read_text
+
+SHOWN_LINES = 12  # of what an edit has made
 
 
 class Edit(FileEffect):
@@ -20,7 +23,7 @@ class Edit(FileEffect):
 
     spec = ToolSpec(
         "edit",
-        "Change a text file: replace the exact text old by new. With old empty, new is added at the end.",
+        "Change a file or add to it: the exact text old becomes new; with old empty, new is added at the end.",
         schema(
             path=string("file"),
             old=string("exact text now in the file, without line numbers; empty: append"),
@@ -34,12 +37,15 @@ class Edit(FileEffect):
         given = self.read(arguments)
         made = await self.replacement(given, context)
         await asyncio.to_thread(context.files.replace, context.root, made.path, content=made.content)
-        return ToolAnswer(answer_text(made.told, [], arguments=given, limit=context.limit))
+        return ToolAnswer(answer_text(made.told, list(made.shown), arguments=given, limit=context.limit))
 
     async def replacement(self, given: Arguments, context: ToolContext) -> Replacement:
         path, old, new = file_path(given), given.text("old"), given.text("new")
         if not old and await asyncio.to_thread(context.files.digest, context.root, path) is None:
             raise ToolError(f"there is no file {path}", fix="make it with write(path, content)")
+        if not old and any(_added(call, path, new=new) for call in await context.services.calls()):
+            fix = "call finish if the goal is reached; to add it twice, add both at once"
+            raise ToolError(f"this run has added that at the end of {path} already", fix=fix)
         text = await read_text(context, path)
         before = hashlib.sha256(text.encode("utf-8")).hexdigest()
         try:
@@ -51,7 +57,16 @@ class Edit(FileEffect):
             raise ToolError(f"`old` is not in {path}", fix=f"copy it exactly; the nearest lines are:{shown}") from error
         if match.text == text:
             raise ToolError(f"{path} would stay as it is: old and new are the same", fix="give a different `new`")
-        return Replacement(path, before, encoded(match.text, "new"), f"edited {path}: {match.told}")
+        # A model that sees what came of it knows that it is through, or that it is not what was asked for.
+        after = [] if is_secret(path, context.hidden) else changed_lines(text, match.text)[:SHOWN_LINES]
+        return Replacement(path, before, encoded(match.text, "new"), f"edited {path}: {match.told}", tuple(after))
+
+
+def _added(call: Call, path: str, *, new: str) -> bool:
+    """Whether `call` has put this same text at the end of the file."""
+    if call.tool != "edit" or call.state is not CallState.SUCCEEDED or (call.plan or {}).get("path") != path:
+        return False
+    return call.arguments.get("new") == new and not call.arguments.get("old")
 
 
 class _NoMatchError(Exception):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kairosd.core.json import Json, JsonObject
+from kairosd.core.levels import Permission
 from kairosd.core.messages import ToolSpec
-from kairosd.core.policy import Permission
 from kairosd.errors import ToolError
 from kairosd.ports import Finish, Tool, ToolAnswer, ToolContext
 from kairosd.tools.arguments import schema, string

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from kairosd.core.json import JsonObject, digest
+from kairosd.core.levels import Permission
 from kairosd.core.messages import ToolSpec
-from kairosd.core.policy import Permission
 from kairosd.core.runs import Call
 from kairosd.errors import ExecutorError, ToolError
 from kairosd.ports import Tool, ToolAnswer, ToolContext

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kairosd.core.json import JsonObject
 from kairosd.core.messages import ToolSpec
-from kairosd.core.policy import matches
+from kairosd.core.paths import matches
 from kairosd.errors import ToolError
 from kairosd.ports import Tool, ToolAnswer, ToolContext
 from kairosd.tools.arguments import schema, string

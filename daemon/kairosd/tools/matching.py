@@ -34,6 +34,16 @@ def appended(text: str, new: str) -> Match:
     return Match(start + added, f"`old` was empty, so `new` was added at the end, from line {start.count(newline) + 1}")
 
 
+def changed_lines(before: str, after: str) -> list[str]:
+    """The lines of `after` that `before` does not have there, numbered as `read` does, with the line on either side."""
+    old, new = before.splitlines(), after.splitlines()
+    least = min(len(old), len(new))
+    head = next((at for at in range(least) if old[at] != new[at]), least)
+    tail = next((at for at in range(least - head) if old[-1 - at] != new[-1 - at]), least - head)
+    first, last = max(0, head - 1), min(len(new), len(new) - tail + 1)
+    return [f"{number}| {line}" for number, line in enumerate(new[first:last], start=first + 1)]
+
+
 def places(text: str, old: str) -> list[int]:
     """The lines (from 1) on which `old` begins, at most ten."""
     found: list[int] = []

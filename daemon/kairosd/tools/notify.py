@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from kairosd.core.json import JsonObject, digest
+from kairosd.core.levels import Permission
 from kairosd.core.messages import ToolSpec
 from kairosd.core.notices import NoticeDraft, Severity
-from kairosd.core.policy import Permission
 from kairosd.core.runs import Call
 from kairosd.ports import Tool, ToolAnswer, ToolContext
 from kairosd.tools.arguments import Arguments, schema, string

@@ -9,9 +9,10 @@ from kairosd.core.json import JsonObject
 from kairosd.core.messages import ToolSpec
 from kairosd.errors import ToolError
 from kairosd.ports import Tool, ToolAnswer, ToolContext
+from kairosd.system.files import MissingError
 from kairosd.tools.arguments import Arguments, integer, schema, string
 from kairosd.tools.base import ROOT, ReadOnly, answer_text, normal_path
-from kairosd.tools.texts import is_binary
+from kairosd.tools.texts import is_binary, shown_head
 
 READ_LIMIT = 4_000_000  # bytes looked at
 WALK_LIMIT = 20_000  # files looked at to list a folder
@@ -38,11 +39,12 @@ class Read(ReadOnly):
             return _folder(path, await _entries(context, path), given=given, limit=context.limit)
         try:
             data = await asyncio.to_thread(context.files.read, context.root, path, limit=READ_LIMIT)
-        except ToolError:
+        except MissingError as error:
             # Files knows regular files only; a folder is told by what lies below it.
             entries = await _entries(context, path)
             if not entries:
-                raise
+                fix = error.fix or 'a new file is made with write(path, content); read(".") shows what there is'
+                raise ToolError(error.message, fix=fix) from error
             return _folder(path, entries, given=given, limit=context.limit)
         return ToolAnswer(_file(path, data, given=given, limit=context.limit))
 
@@ -67,14 +69,15 @@ def _file(path: str, data: bytes, *, given: Arguments, limit: int) -> str:
     if not lines:
         return answer_text(f"{path} is empty", [], arguments=given, limit=limit)
     if first > len(lines):
-        raise ToolError(f"{path} has only {len(lines)} lines", fix=f"call read with from_line at most {len(lines)}")
+        raise ToolError(f"{path} has only {len(lines)} lines", fix="there is nothing more to read in it")
     asked = enumerate(lines[first - 1 : first - 1 + count], start=first)
     chosen = _fitting([f"{number}| {line}" for number, line in asked], limit)
     last = first + len(chosen) - 1
     more = len(lines) - last
     tail = f", {more} more: read with from_line={last + 1}" if more else ""
     whole = f"{'more than ' if cut else ''}{len(lines)}"
-    return answer_text(f"{path}, lines {first}-{last} of {whole}{tail}", chosen, arguments=given, limit=limit + 1000)
+    head = shown_head(path, first, last=last, whole=whole)
+    return answer_text(head + tail, chosen, arguments=given, limit=limit + 1000)
 
 
 def _fitting(lines: list[str], limit: int) -> list[str]:

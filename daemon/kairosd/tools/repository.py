@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from kairosd.core.json import JsonObject
-from kairosd.core.policy import SECRET_PATHS
+from kairosd.core.paths import SECRET_PATHS
 from kairosd.errors import SandboxError, ToolError
 from kairosd.ports import Outcome, ToolContext
 from kairosd.tools.base import is_secret

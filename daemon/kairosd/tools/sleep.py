@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kairosd.core.json import JsonObject
+from kairosd.core.levels import Permission
 from kairosd.core.messages import ToolSpec
-from kairosd.core.policy import Permission
 from kairosd.ports import Tool, ToolAnswer, ToolContext
 from kairosd.tools.arguments import integer, schema, string
 from kairosd.tools.base import ReadOnly, answer_text

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 from kairosd.core.json import JsonObject
-from kairosd.core.policy import Permission
-from kairosd.core.runs import Call
+from kairosd.core.levels import Permission
+from kairosd.core.runs import Call, CallState
+from kairosd.core.secrets import PLACEHOLDER
 from kairosd.errors import ToolError
 from kairosd.ports import ToolContext
 from kairosd.tools.arguments import Arguments
 from kairosd.tools.base import TEXT_LIMIT, ReadOnly, file_path
 
 BINARY_LOOK = 8000  # bytes that are searched for a NUL, as git does
+SHOWN = r"(?:, lines (\d+)-(\d+) of (\d+)?| is (?:empty|a binary file))"  # after the path, in the head of a read
 
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """A whole new content for a file, and what to tell the model about it. `before` is None where there is no file."""
+    """A whole new content for a file, and what to tell and show the model. `before` is None where there is no file."""
 
     path: str
     before: str | None
     content: bytes
     told: str
+    shown: tuple[str, ...] = ()
 
 
 class FileEffect(ReadOnly):
@@ -54,6 +60,37 @@ class FileEffect(ReadOnly):
         return False if now == before else None
 
 
+class Knowledge(IntEnum):
+    """What a run knows of a file's content: nothing, some of it, all of it, or it made the file."""
+
+    NONE = 0
+    PART = 1
+    WHOLE = 2
+    OWN = 3
+
+
+def knowledge(calls: Sequence[Call], path: str) -> Knowledge:
+    """What the calls that succeeded have told the run of the file at `path`."""
+    found, seen = Knowledge.NONE, set[int]()
+    for call in calls:
+        if call.state is not CallState.SUCCEEDED:
+            continue
+        if call.tool == "write" and call.plan is not None and call.plan["path"] == path:
+            if call.plan["before"] is None:
+                return Knowledge.OWN
+            found = Knowledge.WHOLE
+        elif call.tool == "read" and (head := re.match(re.escape(f"[{path}") + SHOWN, call.result)):
+            first, last, whole = (int(each or 0) for each in head.groups())
+            seen.update(range(first, last + 1))
+            found = max(found, Knowledge.WHOLE if 0 < whole <= len(seen - {0}) else Knowledge.PART)
+    return found
+
+
+def shown_head(path: str, first: int, *, last: int, whole: str) -> str:
+    """How `read` says which lines it shows; `knowledge` reads it again."""
+    return f"{path}, lines {first}-{last} of {whole}"
+
+
 async def read_text(context: ToolContext, path: str) -> str:
     """A whole UTF-8 text file of at most 1 MB. Raises `ToolError` for anything else."""
     data = await asyncio.to_thread(context.files.read, context.root, path, limit=TEXT_LIMIT + 1)
@@ -73,6 +110,9 @@ def encoded(text: str, what: str) -> bytes:
         data = text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise ToolError(f"`{what}` holds half a character", fix=f"give `{what}` as valid Unicode") from error
+    if PLACEHOLDER.search(text):
+        fix = "leave the line as it is: call edit on the lines around it"
+        raise ToolError(f"`{what}` holds a placeholder where the file has a secret that you were not shown", fix=fix)
     if len(data) > TEXT_LIMIT:
         raise ToolError(f"`{what}` makes the file larger than 1 MB", fix="write less")
     return data
