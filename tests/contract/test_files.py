@@ -30,6 +30,14 @@ def test_reading_takes_at_most_the_limit(root: Path) -> None:
     assert FILES.read(root, "src/main.py", limit=0) == b""
 
 
+def test_names_near_a_missing_file_are_looked_for_only_when_the_answer_is_read(root: Path) -> None:
+    with pytest.raises(ToolError) as caught:
+        FILES.read(root, "quince.py", limit=10)
+    (root / "quinces.py").write_text("")
+    assert "nearest: quinces.py" in str(caught.value), "a look at a workspace asks for files that mostly are not there"
+    assert "nearest: quinces.py" in (caught.value.fix or "")
+
+
 def test_a_missing_file_is_answered_with_the_nearest_names(root: Path) -> None:
     with pytest.raises(ToolError, match=r"no file src/mian.py .*src/main.py"):
         FILES.read(root, "src/mian.py", limit=10)

@@ -8,31 +8,36 @@ import importlib
 import logging
 import os
 import signal
-import sys
+from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from kairosd import wire
 from kairosd.app.engine import build_engine
 from kairosd.app.ground import Controls, Engine, Ground, Outside, Part
 from kairosd.app.outside import fetch_missing_model, open_outside, open_sandbox
 from kairosd.config import Config, Environment, address, describe, load, read_environment
-from kairosd.config.editing import edit_workspace
+from kairosd.config.editing import edit_level, edit_workspace
 from kairosd.core.journal import Note
 from kairosd.core.json import JsonObject
+from kairosd.core.levels import Level
 from kairosd.engine.condition import Condition
 from kairosd.engine.supervise import keep_running
+from kairosd.engine.terms import Terms
 from kairosd.errors import KairosError, StoreError
-from kairosd.http.control import build_control
-from kairosd.http.server import Serving, bind_tcp, bind_unix, control_server, hooks_server
 from kairosd.ports import Deps
-from kairosd.store.assembly import OpenStores, open_stores
 from kairosd.system.clock import SystemClock
 from kairosd.system.lock import lock_home, lock_workspace, locks_folder
 from kairosd.system.logs import start_logging
 from kairosd.system.notify import ServiceManager, watchdog_seconds
+
+if TYPE_CHECKING:  # SQLAlchemy, FastAPI and uvicorn are imported while the sandbox is tried out
+    from kairosd.http.server import Serving
+    from kairosd.ports import Desk
+    from kairosd.store.assembly import OpenStores
 
 log = logging.getLogger("kairosd")
 
@@ -44,8 +49,6 @@ def run(config_file: Path | None, place: wire.Home) -> int:
     """Runs the daemon until SIGTERM or SIGINT: then 0. Raises `KairosError` when it cannot start."""
     environment = read_environment()
     config = _load(config_file, place, environment=environment)
-    # The writer's and the journal's threads hand over ten times sooner: measured 1.4 times as many webhooks a second.
-    sys.setswitchinterval(0.0005)
     start_logging(journald=bool(environment.invocation_id), folder=place.state / "log")
     while asyncio.run(Daemon(config, place, environment=environment).serve()):
         log.info("starting again with the configuration as it is now")
@@ -74,6 +77,7 @@ class Daemon:
         self._notes: asyncio.Queue[Note] = asyncio.Queue()
         self._stop = asyncio.Event()
         self._again = False
+        self._terms: Terms | None = None
 
     async def serve(self) -> bool:
         """Starts, works until told to stop, stops. True = begin again with the configuration as it is now."""
@@ -81,23 +85,24 @@ class Daemon:
             stack.callback(self._manager.close)
             self._handle_signals()
             self._lock(stack)
-            sandbox = open_sandbox(self._place, stack)
-            # The canary mostly waits for its processes: it is proved while everything else starts.
+            sandbox, executor = open_sandbox(self._place, stack)
+            # The canary mostly waits for its processes: it is proved while everything else is imported and starts.
             canary = asyncio.gather(sandbox.check())
             opened = await asyncio.to_thread(self._open_stores)
             stack.push_async_callback(opened.close)
             ground = Ground(self._config, self._place, self._environment, self._clock, self._condition, opened.stores)
             self._condition.paused = await opened.stores.state.get("paused") is not None
-            outside = open_outside(ground, sandbox, stack=stack)
+            outside = open_outside(ground, (sandbox, executor), stack=stack)
             engine = self._wire(ground, outside)
             await self._recover(ground, engine)
+            sights = asyncio.gather(self._look_first(canary, engine))
+            stack.callback(sights.cancel)
             await self._serve_control(engine, stack)
             self._serve_hooks(ground, engine, stack=stack)
             self._watch_outside(ground, engine)
             self._keep_alive(ground, outside)
             self._report(opened)
-            await canary
-            await asyncio.gather(*(one.first_sight() for one in engine.initiatives.values()))
+            await sights
             await self._work(engine)
             # On a full disk the stop is no less orderly; the next start then counts from an earlier sign of life.
             with contextlib.suppress(StoreError):
@@ -131,16 +136,24 @@ class Daemon:
             if workspace.path.is_dir():
                 stack.callback(lock_workspace(workspace.path, folder).release)
 
+    async def _look_first(self, canary: Awaitable[object], engine: Engine) -> None:
+        await canary
+        await asyncio.gather(*(one.first_sight() for one in engine.initiatives.values()))
+
     def _open_stores(self) -> OpenStores:
         place = self._place
-        opened = open_stores(place.database, place.journal, transcripts_folder=place.transcripts, clock=self._clock)
+        opened: OpenStores = _module("store.assembly").open_stores(
+            place.database, place.journal, transcripts_folder=place.transcripts, clock=self._clock
+        )
         opened.start()
         return opened
 
     def _wire(self, ground: Ground, outside: Outside) -> Engine:
-        engine = build_engine(ground, outside, controls=Controls(self._reload, self._edit_workspace))
+        engine = build_engine(ground, outside, controls=Controls(self._reload, self._edit_workspace, self._edit_level))
+        self._terms = engine.terms
         self._parts.append(("notices", outside.outbox.run))
         self._parts.append(("runs", engine.dispatcher.run))
+        self._parts.append(("emergency stop", engine.emergency.run))
         for name, initiative in engine.initiatives.items():
             self._parts.append((f"initiative {name or '(no workspace)'}", initiative.run))
         self._parts.append(("housekeeping", engine.housekeeping.run))
@@ -151,21 +164,27 @@ class Daemon:
         now = self._clock.now()
         await ground.stores.events.recover(now)
         await ground.stores.model_calls.recover(now)
+        await engine.emergency.recover()
         interrupted = await engine.dispatcher.recover()
         seen = await ground.stores.state.get("last_seen")
         last_seen = datetime.fromisoformat(seen) if isinstance(seen, str) else None
         deps = self._deps(ground, engine)
-        boot = _trigger("boot").build(None, deps, last_seen=last_seen, interrupted=[run.id for run in interrupted])
-        schedule = _trigger("schedule").build(self._config.schedules, deps, last_seen=last_seen)
-        self._parts += [("trigger boot", boot.run), ("trigger schedule", schedule.run)]
+        boot = _module("triggers.boot").build(
+            None, deps, last_seen=last_seen, interrupted=[run.id for run in interrupted]
+        )
+        self._parts.append(("trigger boot", boot.run))
+        if self._config.schedules:
+            schedule = _module("triggers.schedule").build(self._config.schedules, deps, last_seen=last_seen)
+            self._parts.append(("trigger schedule", schedule.run))
 
     async def _serve_control(self, engine: Engine, stack: AsyncExitStack) -> None:
-        app = await asyncio.to_thread(build_control, engine.desk, wire.VERSION)
+        app = await asyncio.to_thread(_build_control, engine.desk)
+        server = _module("http.server")
         path = wire.socket_path(self._place, self._config.daemon.socket or None)
-        bound = bind_unix(path)
+        bound = server.bind_unix(path)
         stack.callback(path.unlink, missing_ok=True)
         stack.callback(bound.close)
-        self._add_server("control", control_server(app, bound))
+        self._add_server("control", server.control_server(app, bound))
 
     def _serve_hooks(self, ground: Ground, engine: Engine, *, stack: AsyncExitStack) -> None:
         github = self._config.github
@@ -173,7 +192,7 @@ class Daemon:
             return
         host, port = address(self._config.daemon.hooks_listen)
         try:
-            bound = bind_tcp(host, port)
+            bound = _module("http.server").bind_tcp(host, port)
         except OSError as error:
             # The rest of the daemon is worth running: `status` says what is missing (design §6).
             text = f"webhooks are not received: {host}:{port} cannot be bound ({error.strerror})"
@@ -181,12 +200,12 @@ class Daemon:
             return
         stack.callback(bound.close)
         # Loaded only here: without [webhooks.github] nothing of it is needed.
-        hooks = importlib.import_module("kairosd.http.hooks")
-        drafter = importlib.import_module("kairosd.triggers.github").drafter(self._config.workspaces)
+        hooks = _module("http.hooks")
+        drafter = _module("triggers.github").drafter(self._config.workspaces)
         app = hooks.build_hooks(
             engine.inbox, drafter, secrets=self._config.github_secrets, settings=github, count=self._condition.count
         )
-        self._add_server("hooks", hooks_server(app, bound))
+        self._add_server("hooks", _module("http.hook_server").hooks_server(app, bound))
 
     def _add_server(self, name: str, server: Serving) -> None:
         self._servers.append(server)
@@ -194,8 +213,8 @@ class Daemon:
 
     def _watch_outside(self, ground: Ground, engine: Engine) -> None:
         deps = self._deps(ground, engine)
-        self._parts.append(("trigger tick", _trigger("tick").build(self._config.tick, deps).run))
-        files = _trigger("files").build(None, deps)
+        self._parts.append(("trigger tick", _module("triggers.tick").build(self._config.tick, deps).run))
+        files = _module("triggers.files").build(None, deps)
         self._parts.append(("trigger files", files.run))
 
         def watch_problem() -> list[JsonObject]:
@@ -276,7 +295,8 @@ class Daemon:
             self._again = True
             # After the answer has gone out.
             asyncio.get_running_loop().call_later(0.2, self._stop.set)
-        return {"changed": changed, "restart_needed": []}
+        closed = self._terms.close() if self._terms else ()
+        return {"changed": changed, "restart_needed": [], **({"no_longer_open": closed} if closed else {})}
 
     def _reload_on_signal(self) -> None:
         try:
@@ -287,6 +307,13 @@ class Daemon:
     def _edit_workspace(self, name: str, path: str | None) -> None:
         edit_workspace(self._config, self._place, name=name, path=path)
 
+    def _edit_level(self, name: str, level: Level) -> None:
+        edit_level(self._config, self._place, name=name, level=level)
 
-def _trigger(name: str) -> ModuleType:
-    return importlib.import_module(f"kairosd.triggers.{name}")
+
+def _build_control(desk: Desk) -> object:
+    return _module("http.control").build_control(desk, wire.VERSION)
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"kairosd.{name}")

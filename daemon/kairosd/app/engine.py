@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
+import contextlib
 import os
-import pkgutil
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
-from kairosd import tools, wire
+from kairosd import wire
 from kairosd.app.ground import Controls, Engine, Ground, Outside
+from kairosd.app.toolbox import Toolbox
+from kairosd.config import Config, NtfySection, access_token, api_key
 from kairosd.core.journal import Note
 from kairosd.core.json import JsonObject
+from kairosd.core.secrets import Scrubber
 from kairosd.engine.asking import Asking
 from kairosd.engine.deciding import Decider
 from kairosd.engine.desk import Office, OwnersDesk
 from kairosd.engine.dispatch import Dispatcher
 from kairosd.engine.ending import Ending, EndingDeps
 from kairosd.engine.gate import Gate
+from kairosd.engine.handover import Handover
 from kairosd.engine.housekeeping import Housekeeping
 from kairosd.engine.inbox import Inbox
 from kairosd.engine.initiative import Initiative, Settings, Surroundings
-from kairosd.engine.ledger import Ledger
+from kairosd.engine.ledger import Ledger, Questions
+from kairosd.engine.quarantine import Quarantine
 from kairosd.engine.runs import Tooling
 from kairosd.engine.signals import Feed
+from kairosd.engine.stopping import EmergencyStop, Reins
+from kairosd.engine.terms import Terms
+from kairosd.engine.undo import Undo
+from kairosd.errors import ConfigError
 from kairosd.models.prices import tariff_of
-from kairosd.ports import Tool
 from kairosd.store.retention import carry_out, folder_sizes, plan_sweep
 
 
@@ -35,6 +43,7 @@ def build_engine(ground: Ground, outside: Outside, *, controls: Controls) -> Eng
     stores, clock, config, outbox = ground.stores, ground.clock, ground.config, outside.outbox
     feed = Feed()
     asking = Asking(stores, clock, tariffs=tariff_of, tell=outbox.queue)
+    quarantine = Quarantine(asking, lambda: outside.models.get(config.roles.decide))
     initiatives: dict[str | None, Initiative] = {}
     inbox = Inbox(stores, clock, initiatives=initiatives)
 
@@ -47,61 +56,86 @@ def build_engine(ground: Ground, outside: Outside, *, controls: Controls) -> Eng
         inbox.wake_set()
         dispatcher.wake()
 
-    dispatcher = Dispatcher(build_tooling(ground, outside, asking=asking, feed=feed), outside.places, ended=ended)
+    tooling = build_tooling(ground, outside, asking=asking, feed=feed, quarantine=quarantine)
+    terms = tooling.ledger.gate.terms
+    dispatcher = Dispatcher(tooling, outside.places, ended=ended, paused=lambda: ground.condition.paused)
+    reins = Reins(
+        stores=stores, clock=clock, files=outside.files, mark=ground.place.stop_mark, dispatcher=dispatcher,
+        end_programs=outside.executor.end_all, pause=ground.condition.pause,
+    )  # fmt: skip
     around = Surroundings(
         stores=stores, clock=clock, files=outside.files, address=outbox.address, concluded=concluded,
         decider=Decider(stores, clock, asking=asking, model=lambda: outside.models.get(config.roles.decide)),
-        paused=lambda: ground.condition.paused, tell=outbox.queue,
+        paused=lambda: ground.condition.paused, level=terms.level, tell=outbox.queue, quarantine=quarantine,
     )  # fmt: skip
     settings = Settings(config.initiative.spacing_seconds, config.initiative.mode, config.digest)
     initiatives[None] = Initiative(around, settings, workspace=None, repository=None)
     for name, place in outside.places.items():
         initiatives[name] = Initiative(around, settings, workspace=place.workspace, repository=place.repository)
+    workspaces = {one.name: one for one in config.workspaces}
+    undo = Undo(stores, clock, checkouts=outside.checkouts, files=outside.files, workspaces=workspaces)
     office = Office(
         stores=stores, clock=clock, files=outside.files, feed=feed, inbox=inbox, dispatcher=dispatcher,
-        checkouts=outside.checkouts, initiatives=initiatives,
-        workspaces={one.name: one for one in config.workspaces},
+        emergency=(emergency := EmergencyStop(reins)), checkouts=outside.checkouts, initiatives=initiatives,
+        undo=undo, workspaces=workspaces,
         repositories={name: place.repository for name, place in outside.places.items()},
         queue=outbox.queue, status=lambda: status_of(ground, asking),
         sizes=lambda: folder_sizes(ground.place), reload=controls.reload,
-        edit_workspace=controls.edit_workspace, pause=lambda on: setattr(ground.condition, "paused", on),
+        edit_workspace=controls.edit_workspace, edit_level=controls.edit_level, terms=terms,
+        pause=ground.condition.pause,
     )  # fmt: skip
     housekeeping = Housekeeping(
-        stores, clock, dispatcher=dispatcher, initiatives=initiatives.values(), sweep=lambda: sweep(ground)
-    )
-    return Engine(asking, dispatcher, initiatives, inbox, housekeeping, OwnersDesk(office), feed)
+        stores, clock, dispatcher=dispatcher, initiatives=initiatives.values(),
+        sweep=lambda: sweep(ground, tooling.ending),
+    )  # fmt: skip
+    return Engine(asking, dispatcher, emergency, initiatives, inbox, housekeeping, OwnersDesk(office), feed, terms)
 
 
-def build_tooling(ground: Ground, outside: Outside, *, asking: Asking, feed: Feed) -> Tooling:
+def build_tooling(ground: Ground, outside: Outside, *, asking: Asking, feed: Feed, quarantine: Quarantine) -> Tooling:
     """What every run works with."""
     stores, clock, config, outbox = ground.stores, ground.clock, ground.config, outside.outbox
     expires = timedelta(seconds=config.approval_expires_seconds)
     ending = EndingDeps(
         stores=stores, clock=clock, checkouts=outside.checkouts, files=outside.files, feed=feed,
-        address=outbox.address, author=outside.author, expires=expires,
-        workspaces={one.name: one for one in config.workspaces},
+        address=outbox.address, expires=expires, workspaces={one.name: one for one in config.workspaces},
+        handover=Handover(
+            stores, clock, outside.checkouts, files=outside.files, policy=config.policy, author=outside.author
+        ),
     )  # fmt: skip
     return Tooling(
         stores=stores, clock=clock, asking=asking, model=lambda: outside.models.get(config.roles.act),
-        files=outside.files, tools=load_tools(), checkouts=outside.checkouts, ending=Ending(ending), feed=feed,
-        ledger=Ledger(stores, Gate(config.policy), clock=clock, address=outbox.address, expires=expires),
+        files=outside.files, sandbox=outside.sandbox, tools=Toolbox(), checkouts=outside.checkouts,
+        ending=Ending(ending), feed=feed, quarantine=quarantine,
+        ledger=Ledger(
+            stores, build_gate(config), clock=clock, questions=Questions(outbox.address, expires),
+            scrub=Scrubber(own_secrets(ground)),
+        ),
         tell=outbox.tell, author=outside.author,
     )  # fmt: skip
 
 
-def load_tools() -> dict[str, Tool]:
-    """Every tool there is: each module of `kairosd.tools` that has `build`."""
-    found: dict[str, Tool] = {}
-    for module_info in pkgutil.iter_modules(tools.__path__):
-        module = importlib.import_module(f"{tools.__name__}.{module_info.name}")
-        if hasattr(module, "build"):
-            tool: Tool = module.build()
-            found[tool.spec.name] = tool
+def build_gate(config: Config) -> Gate:
+    """The gate over what each workspace is granted."""
+    terms = Terms(config.policy, config.workspaces, superuser=os.geteuid() == 0)
+    return Gate(config.policy, terms=terms)
+
+
+def own_secrets(ground: Ground) -> set[str]:
+    """The daemon's own keys, tokens and webhook secrets; what cannot be read now cannot be shown either."""
+    config, environment = ground.config, ground.environment
+    found = {secret.decode("utf-8", "replace") for secret in config.github_secrets}
+    readers = [partial(api_key, section, environment) for section in config.models.values()]
+    readers += [
+        partial(access_token, one, environment) for one in config.notifiers.values() if isinstance(one, NtfySection)
+    ]
+    for read in readers:
+        with contextlib.suppress(ConfigError):  # `doctor` and the part that needs it say so
+            found.add(read() or "")
     return found
 
 
-async def sweep(ground: Ground) -> None:
-    """Applies `[retention]` in a thread."""
+async def sweep(ground: Ground, ending: Ending) -> None:
+    """Applies `[retention]` in a thread, and takes away what ended runs have left in the owners' repositories."""
 
     def work() -> int:
         sweeps = plan_sweep(ground.place, ground.config.retention, now=ground.clock.now())
@@ -112,6 +146,7 @@ async def sweep(ground: Ground) -> None:
     done = await asyncio.to_thread(work)
     if done:
         await ground.stores.state.note(Note("daemon.swept", data={"things": done}), ground.clock.now())
+    await ending.drop_bases()
 
 
 def status_of(ground: Ground, asking: Asking) -> JsonObject:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from kairosd import wire
 from kairosd.config import Config, Environment
 from kairosd.core.json import JsonObject
+from kairosd.core.levels import Level
 from kairosd.engine.asking import Asking
 from kairosd.engine.authorship import Authorship
 from kairosd.engine.checkouts import Checkouts
@@ -20,8 +21,10 @@ from kairosd.engine.initiative import Initiative
 from kairosd.engine.notices import Outbox
 from kairosd.engine.repository import Place
 from kairosd.engine.signals import Feed
+from kairosd.engine.stopping import EmergencyStop
+from kairosd.engine.terms import Terms
 from kairosd.models.book import ModelBook
-from kairosd.ports import Clock, Files, Sandbox, Stores
+from kairosd.ports import Clock, Executor, Files, Sandbox, Stores
 
 Part = Callable[[], Awaitable[None]]
 
@@ -43,6 +46,7 @@ class Outside:
     """What reaches out of the process: programs, models and the owner's screens. `author` yields (name, email)."""
 
     files: Files
+    executor: Executor
     sandbox: Sandbox
     places: Mapping[str, Place]
     checkouts: Checkouts
@@ -57,6 +61,7 @@ class Controls:
 
     reload: Callable[[], JsonObject]
     edit_workspace: Callable[[str, str | None], None]
+    edit_level: Callable[[str, Level], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +70,10 @@ class Engine:
 
     asking: Asking
     dispatcher: Dispatcher
+    emergency: EmergencyStop
     initiatives: Mapping[str | None, Initiative]
     inbox: Inbox
     housekeeping: Housekeeping
     desk: OwnersDesk
     feed: Feed
+    terms: Terms

@@ -20,29 +20,27 @@ from kairosd.models.deps import ModelDeps
 from kairosd.models.partial import Progress
 from kairosd.models.weights import Weights, weights_of
 from kairosd.notifiers.deps import NotifierDeps
-from kairosd.ports import Notifier, Sandbox
+from kairosd.ports import Executor, Notifier, Sandbox
 from kairosd.system.files import LocalFiles
 from kairosd.system.network import NetworkSettings
 from kairosd.wire import Home
 
 log = logging.getLogger("kairosd")
 
-# httpx's command line pulls in rich and pygments where they are installed: 3 MB that a daemon has no use for.
-sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
-
-def open_sandbox(place: Home, stack: AsyncExitStack) -> Sandbox:
-    """The sandbox of this platform, over an executor of its own."""
+def open_sandbox(place: Home, stack: AsyncExitStack) -> tuple[Sandbox, Executor]:
+    """The sandbox of this platform, and the executor below it."""
     executor = ProcessExecutor()
     stack.push_async_callback(executor.close)
     confinement = importlib.import_module(f"kairosd.sandbox.{'bubblewrap' if sys.platform == 'linux' else 'none'}")
     sandbox: Sandbox = confinement.build(executor, folder=place.state, forbidden=place.own_folders())
-    return sandbox
+    return sandbox, executor
 
 
-def open_outside(ground: Ground, sandbox: Sandbox, *, stack: AsyncExitStack) -> Outside:
+def open_outside(ground: Ground, confined: tuple[Sandbox, Executor], *, stack: AsyncExitStack) -> Outside:
     """Programs, models and screens. No model or notifier is built, nor its library imported, before its first use."""
     place, config, environment = ground.place, ground.config, ground.environment
+    sandbox, executor = confined
     files = LocalFiles()
     places = {one.name: Place(one, Repository(sandbox, files, workspace=one)) for one in config.workspaces}
     network = network_of(environment)
@@ -59,7 +57,7 @@ def open_outside(ground: Ground, sandbox: Sandbox, *, stack: AsyncExitStack) -> 
     ground.condition.ask(outbox.problems)
     checkouts = Checkouts(sandbox, files, folder=place.checkouts, patches=place.patches, clock=ground.clock)
     author = Authorship(config.git.name, config.git.email, repositories=[place.repository for place in places.values()])
-    return Outside(files, sandbox, places, checkouts, models, outbox, author)
+    return Outside(files, executor, sandbox, places, checkouts, models, outbox, author)
 
 
 def open_channel(ground: Ground, name: str, *, network: NetworkSettings) -> Channel:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import errno
 import hashlib
+import importlib
 import os
 import secrets
 import stat
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kairosd.errors import ToolError
@@ -39,16 +39,47 @@ class LocalFiles:
                 limit -= len(data)
             return b"".join(parts)
 
-    def replace(self, root: Path, path: str, *, content: bytes) -> None:
-        """Writes a whole file atomically (mode kept, folders made), on disk before it returns. Raises `ToolError`."""
-        parts = _parts(path)
-        if not parts:
-            raise ToolError(f"{path or '.'} is a folder, not a file")
+    def replace(self, root: Path, path: str, *, content: bytes, mode: int | None = None) -> None:
+        """Writes a whole file atomically (folders made), on disk before it returns; its mode is kept unless given.
+
+        Raises `ToolError`.
+        """
+        parts = _file_parts(path)
         try:
             with _open_folder(root, parts[:-1]) as folder:
-                _write(folder, parts[-1], content=content, mode=_mode(folder, path))
+                kept = _mode(folder, path)
+                _write(folder, parts[-1], content=content, mode=kept if mode is None else mode)
         except OSError as error:
             raise _failed("write", path, error=error) from error
+
+    def remove(self, root: Path, path: str) -> None:
+        """Deletes a regular file, on disk before it returns; nothing happens where there is none.
+
+        Raises `ToolError`.
+        """
+        parts = _file_parts(path)
+        if self.mode(root, path) is None:
+            return
+        try:
+            with _open_folder(root, parts[:-1]) as folder:
+                _mode(folder, path)  # a link or a folder put there meanwhile is refused
+                os.unlink(parts[-1], dir_fd=folder)
+                os.fsync(folder)
+        except OSError as error:
+            raise _failed("delete", path, error=error) from error
+
+    def mode(self, root: Path, path: str) -> int | None:
+        """The permissions of a regular file; None where there is none or a link is in the way."""
+        parts = _file_parts(path)
+        try:
+            descriptor = _walk_to(root, parts)
+        except (OSError, _LinkError):
+            return None
+        try:
+            found = os.fstat(descriptor).st_mode
+        finally:
+            os.close(descriptor)
+        return found & 0o777 if stat.S_ISREG(found) else None
 
     def resolve(self, root: Path, path: str) -> str:
         """Where `path` leads when links below the root are followed; itself where it leads nowhere."""
@@ -96,7 +127,27 @@ class LocalFiles:
 
 
 class MissingError(ToolError):
-    """There is no regular file of that name."""
+    """There is no regular file of that name. `fix` names files like it, looked for when somebody reads it.
+
+    Most who ask for a file that is not there only want to know: every look at a workspace asks for two.
+    """
+
+    def __init__(self, message: str, *, near: Callable[[], list[str]] = list) -> None:
+        self._near = near
+        super().__init__(message)
+
+    @property
+    def fix(self) -> str | None:
+        found = self._near()
+        return f"nearest: {', '.join(found)}" if found else None
+
+    @fix.setter
+    def fix(self, value: str | None) -> None:
+        pass  # it is worked out, not told
+
+    def __str__(self) -> str:
+        fix = self.fix
+        return self.message if fix is None else f"{self.message} — {fix}"
 
 
 class _LinkError(Exception):
@@ -218,6 +269,13 @@ def _write(folder: int, name: str, *, content: bytes, mode: int | None) -> None:
     os.fsync(folder)
 
 
+def _file_parts(path: str) -> list[str]:
+    parts = _parts(path)
+    if not parts:
+        raise ToolError(f"{path or '.'} is a folder, not a file")
+    return parts
+
+
 def _parts(path: str) -> list[str]:
     if path.startswith("/") or "\0" in path:
         raise ToolError(f"{path!r} is not a path relative to the workspace")
@@ -250,8 +308,7 @@ def _missing(root: Path, path: str, *, error: OSError) -> ToolError:
         return _failed("read", path, error=error)
     if error.errno == errno.EISDIR:
         return MissingError(f"{path or '.'} is a folder, not a file")
-    near = _nearest(root, path)
-    return MissingError(f"there is no file {path}", fix=f"nearest: {', '.join(near)}" if near else None)
+    return MissingError(f"there is no file {path}", near=lambda: _nearest(root, path))
 
 
 def _failed(what: str, path: str, *, error: OSError) -> ToolError:
@@ -259,6 +316,7 @@ def _failed(what: str, path: str, *, error: OSError) -> ToolError:
 
 
 def _nearest(root: Path, path: str) -> list[str]:
+    difflib = importlib.import_module("difflib")  # only here, so an idle daemon does without it
     wanted = path.rsplit("/", 1)[-1]
     known = [name for name, _, _ in LocalFiles().walk(root, SEARCHED_MAX)]
     same_name = [name for name in known if name.rsplit("/", 1)[-1].lower() == wanted.lower()]
