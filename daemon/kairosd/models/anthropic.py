@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -22,10 +22,10 @@ from kairosd.core.messages import (
     UseReady,
 )
 from kairosd.models.answers import arguments_of, plain_schema
-from kairosd.models.deps import ModelDeps, key_fix
+from kairosd.models.deps import ModelDeps
 from kairosd.models.dialect import ROOM, ROOM_TOKENS, Call, JsonDict, Quirks, whole
-from kairosd.models.exchange import Endpoint, Exchange
-from kairosd.models.refusals import Origin, StreamError, error_in
+from kairosd.models.exchange import Exchange, Served, endpoint_of
+from kairosd.models.refusals import StreamError, error_in
 from kairosd.ports import Model
 from kairosd.system.sse import ServerEvent
 
@@ -46,31 +46,22 @@ def build(name: str, section: ModelSection, *, deps: ModelDeps) -> Model:
     return AnthropicModel(name, section, deps=deps)
 
 
-class AnthropicModel:
+class AnthropicModel(Served):
     """`[models.NAME] provider = "anthropic"`."""
 
     provider = "anthropic"
 
     def __init__(self, name: str, section: ModelSection, *, deps: ModelDeps) -> None:
-        self.name = name
-        self.model = section.model
-        self.context = section.context
-        origin = Origin(name, section.model, deps.api_key, key_fix(name, section))
         base = (section.base_url or BASE_URL).rstrip("/").removesuffix("/v1")
         self._dialect = _Messages(section.model, deps.api_key)
-        self._exchange = Exchange(self._dialect, Endpoint(base, section.timeout_seconds, origin), deps=deps)
-
-    def stream(self, prompt: Prompt) -> AsyncGenerator[StreamPart, None]:
-        return self._exchange.stream(prompt)
+        endpoint = endpoint_of(name, section, base_url=base, key=deps.api_key)
+        super().__init__(name, section, exchange=Exchange(self._dialect, endpoint, deps=deps))
 
     async def check(self) -> str:
         status, body = await self._exchange.get(f"/v1/models/{self.model}", self._dialect.headers())
         if status == 200:
             return f"{self.model} is there, the key is accepted"
         raise self._exchange.refusal(status, body)
-
-    async def close(self) -> None:
-        await self._exchange.close()
 
 
 @dataclass(frozen=True, slots=True)

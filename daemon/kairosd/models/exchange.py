@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 
 import httpx
 
+from kairosd.config import ModelSection
 from kairosd.core.messages import Done, Prompt, StreamPart, TextDelta, Usage, UseBroken, UseReady
 from kairosd.errors import ModelError, ModelProtocolError, ModelUnavailableError
 from kairosd.models import refusals
 from kairosd.models.answers import AnswerCollector
-from kairosd.models.deps import ModelDeps
+from kairosd.models.deps import ModelDeps, key_fix
 from kairosd.models.dialect import ROOM, Call, Dialect, Quirks, Reader
 from kairosd.models.refusals import Origin
 from kairosd.system.http import make_client
@@ -32,6 +33,11 @@ class Endpoint:
     base_url: str
     silence_seconds: float
     origin: Origin
+
+
+def endpoint_of(name: str, section: ModelSection, *, base_url: str, key: str) -> Endpoint:
+    """The endpoint of `[models.NAME]` at `base_url`."""
+    return Endpoint(base_url, section.timeout_seconds, Origin(name, section.model, key, key_fix(name, section)))
 
 
 class _Lesson(Exception):
@@ -244,6 +250,22 @@ class Exchange:
 
     def _cut(self) -> ModelUnavailableError:
         return ModelUnavailableError(f"{self._endpoint.origin.place}: the stream was cut before its end")
+
+
+class Served:
+    """What every model behind an `Exchange` has; a subclass adds `provider` and `check`."""
+
+    def __init__(self, name: str, section: ModelSection, *, exchange: Exchange) -> None:
+        self.name = name
+        self.model = section.model
+        self.context = section.context
+        self._exchange = exchange
+
+    def stream(self, prompt: Prompt) -> AsyncGenerator[StreamPart, None]:
+        return self._exchange.stream(prompt)
+
+    async def close(self) -> None:
+        await self._exchange.close()
 
 
 class _SilentError(ModelUnavailableError):

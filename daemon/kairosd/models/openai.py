@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
@@ -31,10 +31,10 @@ from kairosd.models.answers import (
     tools_schema,
     tools_text,
 )
-from kairosd.models.deps import ModelDeps, key_fix
+from kairosd.models.deps import ModelDeps
 from kairosd.models.dialect import ROOM, ROOM_TOKENS, Call, JsonDict, Quirks, whole
-from kairosd.models.exchange import Endpoint, Exchange
-from kairosd.models.refusals import Origin, StreamError, error_in
+from kairosd.models.exchange import Exchange, Served, endpoint_of
+from kairosd.models.refusals import StreamError, error_in
 from kairosd.ports import Model
 from kairosd.system.sse import ServerEvent
 
@@ -56,24 +56,18 @@ def build(name: str, section: ModelSection, *, deps: ModelDeps) -> Model:
     return OpenAIModel(name, section, deps=deps)
 
 
-class OpenAIModel:
+class OpenAIModel(Served):
     """`[models.NAME] provider = "openai"`."""
 
     provider = "openai"
 
     def __init__(self, name: str, section: ModelSection, *, deps: ModelDeps) -> None:
-        self.name = name
-        self.model = section.model
-        self.context = section.context
         base = (section.base_url or BASE_URL).rstrip("/")
-        origin = Origin(name, section.model, deps.api_key, key_fix(name, section))
         by_schema = section.tool_style == "schema"
         self._dialect = ChatCompletions(section.model, deps.api_key, by_schema=by_schema, official=_is_official(base))
-        endpoint = Endpoint(base, section.timeout_seconds, origin)
-        self._exchange = Exchange(self._dialect, endpoint, deps=deps, json_answers=by_schema)
-
-    def stream(self, prompt: Prompt) -> AsyncGenerator[StreamPart, None]:
-        return self._exchange.stream(prompt)
+        endpoint = endpoint_of(name, section, base_url=base, key=deps.api_key)
+        exchange = Exchange(self._dialect, endpoint, deps=deps, json_answers=by_schema)
+        super().__init__(name, section, exchange=exchange)
 
     async def check(self) -> str:
         status, body = await self._exchange.get("/models", self._dialect.headers())
@@ -87,9 +81,6 @@ class OpenAIModel:
                 fix=f"set `model` in [models.{self.name}] to one of these",
             )
         return f"{self.model} is there" if names else "the server answers; it does not list its models"
-
-    async def close(self) -> None:
-        await self._exchange.close()
 
 
 @dataclass(frozen=True, slots=True)
