@@ -25,12 +25,13 @@ from kairosd import wire
 from kairosd.app.engine import build_engine
 from kairosd.app.ground import Controls, Engine, Ground, Outside
 from kairosd.config import load
+from kairosd.config.editing import edit_level
 from kairosd.core.decisions import Decision
 from kairosd.core.events import Draft, Event, Tier
 from kairosd.core.json import JsonObject
+from kairosd.core.levels import Permission
 from kairosd.core.messages import ToolSpec
 from kairosd.core.notices import Notice, Severity
-from kairosd.core.policy import Permission
 from kairosd.core.runs import Call, Run
 from kairosd.core.workspaces import Workspace
 from kairosd.engine.authorship import Authorship
@@ -41,7 +42,8 @@ from kairosd.engine.notices import Channel, Outbox
 from kairosd.engine.repository import Place, Repository
 from kairosd.engine.supervise import Health, keep_running
 from kairosd.errors import SandboxError
-from kairosd.ports import Outcome, Query, Stores, ToolAnswer, ToolContext
+from kairosd.executor.client import ProcessExecutor
+from kairosd.ports import Outcome, Query, Sandbox, Stores, ToolAnswer, ToolContext
 from kairosd.sandbox.none import NoSandbox
 from kairosd.store.assembly import open_stores
 from kairosd.store.migrate import migrate
@@ -105,6 +107,10 @@ class FolderCheckouts:
     async def drop_base(self, run: Run, workspace: Workspace) -> None:
         self.kept.discard(run.id)
 
+    async def kept_bases(self, workspace: Workspace) -> tuple[str, ...]:
+        self._fail("kept_bases")
+        return tuple(self.kept)
+
     async def discard(self, run: Run) -> None:
         shutil.rmtree(self._folder / run.id, ignore_errors=True)
 
@@ -139,6 +145,9 @@ class Bell:
     def paths(self, arguments: JsonObject) -> tuple[str, ...]:
         self._fail("paths")
         return ()
+
+    def commands(self, arguments: JsonObject) -> None:
+        return None
 
     async def plan(self, arguments: JsonObject, context: ToolContext) -> JsonObject:
         self.planned += 1
@@ -213,6 +222,7 @@ class Setup:
     workspace: str = ""
     second: bool = False
     hooks: Hooks = field(default_factory=dict)
+    sandbox: Sandbox = field(default_factory=NoSandbox)
     failures: bool = False  # whether a part or a run may break
     engines: int = 0
 
@@ -272,14 +282,19 @@ class Setup:
 
     def _wire(self, stores: Stores) -> Bench:
         ground = self.ground(stores)
-        files, sandbox = LocalFiles(), NoSandbox()
+        files, sandbox = LocalFiles(), self.sandbox
         places = {one.name: Place(one, Repository(sandbox, files, workspace=one)) for one in ground.config.workspaces}
         screen = Channel("screen", Severity.LOW, lambda: None)  # type: ignore[arg-type, return-value]
         outbox = Outbox(stores.notices, stores.approvals, clock=self.clock, channels=[screen])
         author = Authorship("Ada", "ada@example.org", repositories=[])
-        outside = Outside(files, sandbox, places, self.checkouts, self, outbox, author)  # type: ignore[arg-type]
-        engine = build_engine(ground, outside, controls=Controls(lambda: {}, lambda _name, _path: None))
-        engine.dispatcher._t.tools["bell"] = self.bell  # type: ignore[index]
+        outside = Outside(files, ProcessExecutor(), sandbox, places, self.checkouts, self, outbox, author)  # type: ignore[arg-type]
+        controls = Controls(
+            lambda: {"changed": [], "restart_needed": []},
+            lambda _name, _path: None,
+            lambda name, level: edit_level(ground.config, ground.place, name=name, level=level),
+        )
+        engine = build_engine(ground, outside, controls=controls)
+        engine.dispatcher._t.tools._tools["bell"] = self.bell  # type: ignore[attr-defined]
         return Bench(self, ground, outbox, engine, stores)
 
     def get(self, name: str) -> ScriptedModel:
@@ -306,8 +321,9 @@ class Bench:
         self.ground.condition.paused = await self.stores.state.get("paused") is not None
         await self.stores.events.recover(now)
         await self.stores.model_calls.recover(now)
+        await self.engine.emergency.recover()
         await self.engine.dispatcher.recover()
-        parts = [self.engine.dispatcher.run, self.outbox._store_drafts]
+        parts = [self.engine.dispatcher.run, self.engine.emergency.run, self.outbox._store_drafts]
         parts += [initiative.run for initiative in self.engine.initiatives.values()]
         parts += [self.engine.housekeeping.run] if housekeeping else []
         loop = asyncio.get_running_loop()

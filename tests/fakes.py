@@ -107,7 +107,7 @@ class FakeDesk:
 
     async def listing(self, kind: str, query: Query) -> Sequence[JsonObject]:
         self._ask("listing", kind, query)
-        if kind not in ("events", "decisions", "runs", "approvals", "notices"):
+        if kind not in ("events", "decisions", "runs", "approvals", "grants", "notices"):
             raise NotFoundError(f"there is no list of {kind}")
         return self.rows.get(kind, [])
 
@@ -135,11 +135,15 @@ class FakeDesk:
 
     async def stop(self, run: str | None) -> JsonObject:
         self._ask("stop", run)
-        return {"stopped": [run or "r_1"]}
+        return {"stopped": [run or "r_1"], **({} if run else {"recorded": True, "marked": False})}
 
-    async def answer(self, code: str, *, approve: bool, channel: str) -> JsonObject:
-        self._ask("answer", code, approve, channel)
+    async def answer(self, code: str, *, approve: bool, channel: str, always: bool = False) -> JsonObject:
+        self._ask("answer", code, approve, channel, *(["always"] if always else []))
         return {"code": code, "state": "approved" if approve else "denied", "question": "edit .ci/run?", "run": "r_1"}
+
+    async def revoke(self, grant: str) -> JsonObject:
+        self._ask("revoke", grant)
+        return {"id": grant, "state": "revoked", "question": "shell: make"}
 
     async def workspaces(self) -> Sequence[JsonObject]:
         self._ask("workspaces")
@@ -152,6 +156,10 @@ class FakeDesk:
     async def set_workspace(self, name: str, path: str | None) -> JsonObject:
         self._ask("set_workspace", name, path)
         return {"workspace": name, "changed": ["workspaces"], "restart_needed": []}
+
+    async def set_level(self, workspace: str, level: str) -> JsonObject:
+        self._ask("set_level", workspace, level)
+        return {"workspace": workspace, "level": level, "was": "suggest", "changed": ["workspaces"]}
 
     async def reload(self) -> JsonObject:
         self._ask("reload")
@@ -238,6 +246,12 @@ _numbers = count(1)
 def use(tool: str, **arguments: Json) -> ToolUse:
     """A tool call with an id of its own."""
     return ToolUse(f"use_{next(_numbers)}", tool, arguments)
+
+
+def files(kind: str = "bug", **more: str) -> Sequence[StreamPart]:
+    """A quarantined model's answer: what a stranger's text is about."""
+    answer = {"kind": kind, "area": "code", "urgency": "normal", "wants": "fix", "orders": "no", **more}
+    return says("", use("triage", **answer))
 
 
 def decides(verdict: str, goal: str = "", **more: Json) -> Sequence[StreamPart]:

@@ -36,6 +36,10 @@ class Failure(Exception):
         self.message, self.fix, self.code = message, fix, code
 
 
+class SilentError(Failure):
+    """The daemon took the request and did not answer in time."""
+
+
 class Client:
     """The daemon of one home."""
 
@@ -216,5 +220,7 @@ def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
 def _lost(error: Exception) -> Failure:
     if isinstance(error, Failure):
         return error
-    reason = "it did not answer in time" if isinstance(error, TimeoutError) else str(error)
-    return Failure(f"lost the daemon: {reason}", fix="see `kairos status` and its log: `journalctl --user -u kairosd`")
+    fix = "see `kairos status` and its log: `journalctl --user -u kairosd`"
+    if isinstance(error, TimeoutError):
+        return SilentError("lost the daemon: it did not answer in time", fix=fix)
+    return Failure(f"lost the daemon: {error}", fix=fix)

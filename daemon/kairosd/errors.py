@@ -8,6 +8,7 @@
     ├── NotRunningError            exit 3; no daemon answers
     ├── AlreadyRunningError        another daemon holds this home or this workspace
     ├── TransitionError            a row was not in the state the caller believed
+    ├── ChannelError               an answer came over a channel that may not give it
     ├── StoreError
     │   ├── SchemaTooNewError      the database was written by a newer Kairos
     │   └── DiskFullError          nothing more can be made durable; acting stops
@@ -17,9 +18,11 @@
     │   ├── ModelRefusedError      permanent: bad key, unknown model, bad request
     │   └── ModelProtocolError     it answered, but not in the form that was asked for
     ├── ToolError                  goes back to the model as the tool's result
+    │   └── ShellFormError         a shell line that is not plain; `fix` is a plain way to write it
     ├── SandboxError               the sandbox does not hold or cannot be built
     ├── ExecutorError              the executor process died or answered nonsense
     ├── CheckoutError              a snapshot, checkout or landing could not be made
+    ├── UndoRefusedError           somebody has worked on it since; nothing was taken back
     └── NotifierError              a notifier could not deliver
         └── NotifierRefusedError   permanent: trying again cannot help
 
@@ -75,6 +78,10 @@ class TransitionError(KairosError):
     """The row was no longer in the expected state."""
 
 
+class ChannelError(KairosError):
+    """An answer like that cannot be given over this channel."""
+
+
 class StoreError(KairosError):
     """The database could not do what was asked."""
 
@@ -117,6 +124,10 @@ class ToolError(KairosError):
     """The tool could not do that."""
 
 
+class ShellFormError(ToolError):
+    """This shell line is not made of plain commands."""
+
+
 class SandboxError(KairosError):
     """The sandbox does not hold here, so nothing is run in it."""
 
@@ -127,6 +138,10 @@ class ExecutorError(KairosError):
 
 class CheckoutError(KairosError):
     """The private checkout could not be made or landed."""
+
+
+class UndoRefusedError(KairosError):
+    """Somebody has worked on it since, so nothing was taken back."""
 
 
 class NotifierError(KairosError):

@@ -59,12 +59,12 @@ class Home:
         return self.state / "checkouts"
 
     @property
-    def blobs(self) -> Path:
-        return self.state / "blobs"
-
-    @property
     def patches(self) -> Path:
         return self.state / "patches"
+
+    @property
+    def blobs(self) -> Path:
+        return self.state / "blobs"
 
     @property
     def models(self) -> Path:
@@ -73,6 +73,11 @@ class Home:
     @property
     def socket(self) -> Path:
         return self.run / "control.sock"
+
+    @property
+    def stop_mark(self) -> Path:
+        """There while an emergency stop is not on record: the next daemon begins with it."""
+        return self.state / "stopped"
 
     def own_folders(self) -> tuple[Path, ...]:
         """The folders that belong to Kairos alone: no workspace may contain one or lie in one."""

@@ -21,7 +21,18 @@ from kairosd.core.ids import mint
 from kairosd.core.journal import Note
 from kairosd.core.messages import Usage
 from kairosd.core.notices import Notice, NoticeState, Severity
-from kairosd.core.runs import Approval, ApprovalState, Call, CallState, ParkedOn, Run, RunState, call_hash
+from kairosd.core.runs import (
+    Approval,
+    ApprovalState,
+    Call,
+    CallState,
+    Grant,
+    GrantState,
+    ParkedOn,
+    Run,
+    RunState,
+    call_hash,
+)
 from kairosd.core.workspaces import World
 from kairosd.errors import AmbiguousIdError, DiskFullError, NotFoundError, StoreError, TransitionError
 from kairosd.ports.stores import Query
@@ -234,7 +245,6 @@ class TestInbox:
                 assert event.state is EventState.PENDING
                 assert event.decision is None
                 assert await events.pending("app", NOW) == ()
-                assert await events.workspaces_pending(NOW) == ()
                 assert await events.next_due("app", NOW) == LATER
                 assert [due.id for due in await events.pending("app", LATER)] == [receipt.id]
         assert event.state is EventState.DEAD
@@ -268,8 +278,8 @@ class TestInbox:
     async def test_events_of_no_workspace_are_a_queue_of_their_own(self, opened: OpenStores) -> None:
         await opened.stores.events.add(draft("1", workspace=None), NOW)
         await opened.stores.events.add(draft("2"), NOW)
-        assert set(await opened.stores.events.workspaces_pending(NOW)) == {None, "app"}
         assert [event.key for event in await opened.stores.events.pending(None, NOW)] == ["1"]
+        assert [event.key for event in await opened.stores.events.pending("app", NOW)] == ["2"]
 
     async def test_ids_may_be_shortened_while_they_are_unique(self, opened: OpenStores) -> None:
         receipt = await opened.stores.events.add(draft("1"), NOW)
@@ -307,7 +317,7 @@ class TestDecisions:
         assert (await stores.events.get(receipt.id)).state is EventState.SETTLED
         assert [queued.id for queued in await stores.runs.queued()] == [run.id]
         assert await stores.worlds.get("app") == world
-        assert len(await stores.notices.due(NOW)) == 1
+        assert len(await stores.notices.find(Query())) == 1
         assert (await kinds(opened))[2:] == ["decision.made", "run.queued", "notice.queued"]
 
     async def test_a_second_conclusion_changes_nothing(self, opened: OpenStores) -> None:
@@ -449,27 +459,141 @@ class TestApprovals:
         with pytest.raises(NotFoundError):
             await opened.stores.approvals.get("zzzzz")
 
+    async def test_two_channels_at_once_are_one_answer(self, opened: OpenStores) -> None:
+        run, _, approval = await parked_run(opened)
+        store = opened.stores.approvals
+        yes = store.answer(approval.code, ApprovalState.APPROVED, channel="socket", now=LATER)
+        no = store.answer(approval.code, ApprovalState.DENIED, channel="ntfy", now=LATER)
+        answers = await together(opened, no, yes)
+        assert [type(one) for one in answers] == [Approval, TransitionError]
+        assert (await store.get(approval.id)).channel == "ntfy"
+        assert (await kinds(opened)).count("approval.answered") == 1
+        assert (await opened.stores.runs.get(run.id)).state is RunState.QUEUED
+
+    async def test_a_withdrawn_question_wakes_its_run_and_takes_no_answer(self, opened: OpenStores) -> None:
+        run, _, approval = await parked_run(opened)
+        await opened.stores.approvals.withdraw(approval.id, "denied now", now=LATER)
+        assert (await opened.stores.runs.get(run.id)).state is RunState.QUEUED
+        assert (await kinds(opened))[-2:] == ["approval.withdrawn", "run.requeued"]
+        with pytest.raises(TransitionError):
+            await opened.stores.approvals.withdraw(approval.id, "again", now=LATER)
+        with pytest.raises(TransitionError):
+            await opened.stores.approvals.answer(approval.id, ApprovalState.APPROVED, channel="socket", now=LATER)
+
+    async def test_answers_come_newest_first_and_what_expired_is_none(self, opened: OpenStores) -> None:
+        store, runs = opened.stores.approvals, opened.stores.runs
+        for number, code in enumerate(("bbbbb", "ccccc", "ddddd")):
+            run, _, approval = await parked_run(opened, code)
+            if number == 1:
+                await store.expire(approval.expires)
+            else:
+                await store.answer(code, ApprovalState.DENIED, channel="socket", now=NOW + timedelta(minutes=number))
+            await runs.start(run.id, NOW)
+            await runs.end(replace(run, state=RunState.FAILED), (), now=NOW)
+        assert [one.code for one in await store.answers(NOW - timedelta(days=1))] == ["ddddd", "bbbbb"]
+        assert [one.code for one in await store.answers(NOW)] == ["ddddd"]
+
+    async def test_a_run_that_rests_on_a_question_answered_meanwhile_goes_on(self, opened: OpenStores) -> None:
+        run, _, approval = await parked_run(opened)
+        await opened.stores.runs.requeue(run.id, "for a test", now=NOW)
+        started = await opened.stores.runs.start(run.id, NOW)
+        assert started is not None
+        await opened.stores.approvals.answer(approval.code, ApprovalState.APPROVED, channel="socket", now=NOW)
+        await opened.stores.runs.park(started, ParkedOn.APPROVAL, approval=None, notices=(), now=NOW)
+        assert (await opened.stores.runs.get(run.id)).state is RunState.QUEUED
+
+
+def grant(approval: Approval, **more: object) -> Grant:
+    values: dict[str, object] = {
+        "id": mint("g", NOW), "state": GrantState.ACTIVE, "workspace": "app", "tool": "write", "exact": "x" * 64,
+        "question": "write a.txt?", "taint": Tier.LOCAL, "approval": approval.id, "channel": "socket", "created": NOW,
+    }  # fmt: skip
+    return Grant(**{**values, **more})  # type: ignore[arg-type]
+
+
+async def granted(opened: OpenStores, code: str = "bcdfg", **more: object) -> Grant:
+    run = await running_run(opened)
+    call = new_call(run)
+    await opened.stores.runs.call(call, NOW)
+    asked = replace(question(call, code), exact="x" * 64, guarded=False)
+    await opened.stores.runs.park(run, ParkedOn.APPROVAL, approval=asked, notices=(), now=NOW)
+    made = grant(asked, **more)
+    await opened.stores.approvals.answer(code, ApprovalState.APPROVED, channel="socket", now=NOW, grant=made)
+    await opened.stores.runs.start(run.id, NOW)
+    await opened.stores.runs.end(replace(run, state=RunState.FAILED), (), now=NOW)
+    return made
+
+
+class TestGrants:
+    async def test_a_grant_comes_with_its_answer_and_is_journalled(self, opened: OpenStores) -> None:
+        made = await granted(opened)
+        assert await opened.stores.grants.get(made.id[:9]) == made
+        assert await opened.stores.grants.find(Query(state="active")) == (made,)
+        told = [line for line in await journal(opened) if line["kind"] == "grant.made"]
+        assert [(line["id"], line["cause"], line["ws"]) for line in told] == [(made.id, made.approval, "app")]
+
+    async def test_it_is_matched_by_workspace_tool_and_hash_only(self, opened: OpenStores) -> None:
+        made, store = await granted(opened), opened.stores.grants
+        run = new_run()
+        assert await store.match(run, "write", exact="x" * 64) == made
+        assert await store.match(replace(run, taint=Tier.OWNER), "write", exact="x" * 64) == made
+        assert await store.match(replace(run, taint=Tier.COLLABORATOR), "write", exact="x" * 64) is None
+        assert await store.match(replace(run, workspace="lib"), "write", exact="x" * 64) is None
+        assert await store.match(run, "edit", exact="x" * 64) is None
+        assert await store.match(run, "write", exact="y" * 64) is None
+
+    async def test_uses_are_counted_until_it_is_revoked(self, opened: OpenStores) -> None:
+        made, store = await granted(opened), opened.stores.grants
+        await store.use(made.id, "c_1", now=LATER)
+        used = await store.use(made.id, "c_2", now=LATER)
+        assert (used.uses, used.used_at) == (2, LATER)
+        await store.revoke(made.id, now=LATER)
+        assert await store.match(new_run(), "write", exact="x" * 64) is None
+        for again in (store.use(made.id, "c_3", now=LATER), store.revoke(made.id, now=LATER)):
+            with pytest.raises(TransitionError):
+                await again
+        assert (await kinds(opened))[-3:] == ["grant.used", "grant.used", "grant.revoked"]
+        with pytest.raises(NotFoundError):
+            await store.revoke("g_0000", now=LATER)
+
+    async def test_of_two_for_the_same_call_the_wider_one_stands(self, opened: OpenStores) -> None:
+        await granted(opened)
+        assert len(await opened.stores.grants.find(Query())) == 1
+        narrow = await granted(opened, "ccccc", taint=Tier.OWNER)
+        wide = await granted(opened, "ddddd", taint=Tier.COLLABORATOR)
+        found = {one.id: one.state for one in await opened.stores.grants.find(Query())}
+        assert narrow.id not in found
+        assert found[wide.id] is GrantState.ACTIVE
+        assert sorted(found.values()) == [GrantState.ACTIVE, GrantState.REVOKED]
+
+    async def test_no_grant_without_a_yes_to_exactly_that(self, opened: OpenStores) -> None:
+        _, _, approval = await parked_run(opened)
+        for verdict, made in (
+            (ApprovalState.APPROVED, grant(approval)), (ApprovalState.DENIED, grant(approval, exact="")),
+        ):  # fmt: skip
+            with pytest.raises(TransitionError, match="for always"):
+                await opened.stores.approvals.answer(approval.code, verdict, channel="socket", now=NOW, grant=made)
+        assert (await opened.stores.approvals.get(approval.id)).state is ApprovalState.OPEN
+        assert await opened.stores.grants.find(Query()) == ()
+
 
 class TestNotices:
     async def test_a_key_is_told_once_a_channel(self, opened: OpenStores) -> None:
         await opened.stores.notices.queue([notice("k"), notice("k"), notice("k", "desktop")], NOW)
         await opened.stores.notices.queue([notice("k")], LATER)
-        assert [one.channel for one in await opened.stores.notices.due(NOW)] == ["ntfy", "desktop"]
+        assert [one.channel for one in await opened.stores.notices.find(Query())] == ["desktop", "ntfy"]
         assert await kinds(opened) == ["notice.queued"] * 2
 
-    async def test_what_waits_is_due_at_its_time(self, opened: OpenStores) -> None:
+    async def test_a_notice_moves_to_its_receipt(self, opened: OpenStores) -> None:
         late = notice("late", due=LATER)
         await opened.stores.notices.queue([late], NOW)
-        assert await opened.stores.notices.due(NOW) == ()
-        assert await opened.stores.notices.next_due() == LATER
-        assert await opened.stores.notices.due(LATER) == (late,)
+        assert await opened.stores.notices.find(Query(state="queued")) == (late,)
         await opened.stores.notices.move(replace(late, state=NoticeState.ATTEMPTING, tries=1), LATER)
-        assert await opened.stores.notices.due(LATER) == ()
+        assert await opened.stores.notices.find(Query(state="queued")) == ()
         (attempting,) = await opened.stores.notices.recover(LATER)
         delivered = replace(attempting, state=NoticeState.DELIVERED, receipt="id 7", delivered_at=LATER)
         await opened.stores.notices.move(delivered, LATER)
         assert await opened.stores.notices.get(late.id) == delivered
-        assert await opened.stores.notices.next_due() is None
         counters = await opened.stores.state.counters()
         assert (counters["notices_queued"], counters["notices_delivered"]) == (0, 1)
 

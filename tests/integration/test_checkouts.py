@@ -13,14 +13,19 @@ from pathlib import Path
 import pytest
 from tests.fakes import ManualClock
 
-from kairosd.core.events import Tier
+from kairosd.core.decisions import Decision, Verdict
+from kairosd.core.events import Draft, Tier
+from kairosd.core.ids import mint
 from kairosd.core.runs import Run, RunState
 from kairosd.core.workspaces import Landing, Workspace
 from kairosd.engine.checkouts import Checkout, Checkouts, Landed
+from kairosd.engine.ending import Ending, EndingDeps
+from kairosd.engine.signals import Feed
 from kairosd.errors import CheckoutError, SandboxError
 from kairosd.executor.client import ProcessExecutor
 from kairosd.ports import Job, Outcome, Sandbox
 from kairosd.sandbox import bubblewrap
+from kairosd.store.assembly import open_stores
 from kairosd.system.files import LocalFiles
 
 pytestmark = pytest.mark.anyio
@@ -51,10 +56,10 @@ class Dying:
         self._sandbox = sandbox
         self._survive = survive
 
-    async def run(self, job: Job) -> Outcome:
-        if not self._survive(job):
+    async def run(self, *jobs: Job) -> Outcome:
+        if not all(map(self._survive, jobs)):
             raise SandboxError("killed")
-        return await self._sandbox.run(job)
+        return await self._sandbox.run(*jobs)
 
     async def check(self) -> str | None:
         return await self._sandbox.check()
@@ -470,6 +475,44 @@ async def test_a_parked_runs_base_survives_the_owners_gc(world: World) -> None:
     await world.checkouts().drop_base(world.run, world.workspace)
     await world.checkouts().drop_base(world.run, world.workspace)
     assert git(world.work, "for-each-ref", "refs/kairos") == ""
+
+
+async def test_only_names_of_ended_runs_are_swept_from_the_owners_repository(world: World, tmp_path: Path) -> None:
+    """A kill between the end of a run and its tidying leaves the name; one that is not known here is another home's."""
+    opened = open_stores(
+        tmp_path / "kairos.db", tmp_path / "journal", transcripts_folder=tmp_path / "state", clock=world.clock
+    )
+    opened.start()
+    now = world.clock.now()
+    ended, parked, foreign = (replace(world.run, id=mint("r", now), state=RunState.QUEUED) for _ in range(3))
+    for run in (ended, parked):
+        decision = Decision(
+            id=mint("d", now), workspace="w", tier=Tier.OWNER, verdict=Verdict.ACT, reason="", goal="", confidence=1,
+            price=0, next_wake=None, events=(), run=run.id, notice=None, fingerprint="", source="owner", shadow=False,
+            asked_at=now, concluded_at=now,
+        )  # fmt: skip
+        draft = Draft(source="owner", kind="told", key=run.id, tier=Tier.OWNER, workspace="w")
+        await opened.stores.events.add_direct(draft, run, decision=decision, now=now)
+        assert await opened.stores.runs.start(run.id, now)
+        if run is ended:
+            await opened.stores.runs.end(replace(run, state=RunState.FAILED, ended=now), (), now=now)
+    for run in (ended, parked, foreign):
+        await world.checkouts().ensure(run, world.workspace)
+        await world.checkouts().keep_base(run, world.workspace)
+    git(world.work, "pack-refs", "--all")
+    not_git = Workspace("n", tmp_path / "state")
+    ending = Ending(
+        EndingDeps(
+            stores=opened.stores, clock=world.clock, checkouts=world.checkouts(), files=LocalFiles(), feed=Feed(),
+            address=lambda _draft: (), author=None, expires=timedelta(),
+            workspaces={"n": not_git, "w": world.workspace},
+        )  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert set(await world.checkouts().kept_bases(world.workspace)) == {ended.id, parked.id, foreign.id}
+    await ending.drop_bases()
+    assert set(await world.checkouts().kept_bases(world.workspace)) == {parked.id, foreign.id}
+    assert await world.checkouts().kept_bases(not_git) == ()
+    await opened.close()
 
 
 async def test_old_checkouts_go_and_kept_ones_stay(world: World) -> None:

@@ -273,6 +273,23 @@ def test_why_indents_each_cause_below_its_effect(server: ControlServer) -> None:
     assert "price: unknown" in out
 
 
+def test_grants_are_listed_with_what_they_allow(server: ControlServer) -> None:
+    assert "No standing grants" in server.kairos("grants").out
+    row = {
+        "id": "g_01kjpwd7k8w3tx7m02pa2yt99v", "state": "active", "workspace": "api", "tool": "shell", "uses": 2,
+        "question": "shell: make\x1b[2J deploy", "channel": "socket", "created": "2026-03-02T09:00:00+00:00",
+        "used_at": None,
+    }  # fmt: skip
+    server.desk.rows["grants"] = [row]
+    shown = server.kairos("grants").out
+    assert "deploy" in shown
+    assert "never" in shown
+    assert "\x1b" not in shown
+    assert json.loads(server.kairos("grants", "--json").out) == [row]
+    wanted = [asked[2] for asked in server.desk.asked if asked[0] == "listing"]
+    assert {query.state for query in wanted} == {"active"}  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("words", "asked", "said"),
     [
@@ -282,10 +299,13 @@ def test_why_indents_each_cause_below_its_effect(server: ControlServer) -> None:
         (("stop", "r_1"), ("stop", "r_1"), "Stopped: r_1"),
         (("stop", "--all"), ("stop", None), "kairos resume"),
         (("approve", "KMNPQ"), ("answer", "KMNPQ", True, "socket"), "Approved: edit .ci/run?"),
+        (("approve", "KMNPQ", "--always"), ("answer", "KMNPQ", True, "socket", "always"), "kairos grants"),
         (("deny", "KMNPQ"), ("answer", "KMNPQ", False, "socket"), "Denied: edit .ci/run?"),
+        (("grants", "revoke", "g_1"), ("revoke", "g_1"), "Revoked: shell: make"),
         (("workspace",), ("workspaces",), "kairos workspace add PATH"),
         (("workspace", "remove", "api"), ("set_workspace", "api", None), "no longer watched"),
         (("workspace", "trust", "api"), ("trust", "api"), "KAIROS.md"),
+        (("workspace", "set-level", "api", "open"), ("set_level", "api", "open"), "until the next restart"),
         (("reload",), ("reload",), "Changed: tick.min_seconds"),
         (("notices", "--test"), ("test_notice",), "queued on every channel"),
     ],

@@ -14,6 +14,7 @@ from kairosd.core.decisions import Decision, Verdict
 from kairosd.core.events import EventState, Tier
 from kairosd.core.ids import mint
 from kairosd.core.json import canonical
+from kairosd.core.levels import Level
 from kairosd.core.runs import RunState
 from kairosd.errors import NotFoundError, TransitionError, UsageError
 from kairosd.ports import Query, Update
@@ -345,3 +346,74 @@ async def test_trust_is_told_and_journalled(setup: Setup) -> None:
         assert (await desk.workspaces())[0]["trusted"]
         with pytest.raises(UsageError):
             await desk.trust("nowhere")
+
+
+# Levels.
+
+
+async def test_a_level_is_written_into_the_file_and_journalled(setup: Setup) -> None:
+    async with setup.running() as bench:
+        desk = bench.engine.desk
+        told = await desk.set_level("app", "sandboxed")
+        assert told == {"workspace": "app", "level": "sandboxed", "was": "suggest", "changed": []}
+        assert 'level = "sandboxed"' in bench.ground.place.config.read_text()
+        for name, level in (("nowhere", "observe"), ("nowhere", "open")):
+            with pytest.raises(UsageError):
+                await desk.set_level(name, level)
+    assert "workspace.level" in journal(setup)
+
+
+async def test_open_lasts_for_the_daemons_life_and_no_run_under_way_gets_it(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    setup.config = ASK_BELL
+    setup.actor.add(says("", use("bell")), says("", use("bell")), says("done"), says("done"))
+    async with setup.running() as bench:
+        desk = bench.engine.desk
+        before = await bench.tell()
+        text = bench.ground.place.config.read_text()
+        assert (await desk.set_level("app", "open"))["was"] == "suggest"
+        assert bench.ground.place.config.read_text() == text
+        assert (await desk.workspaces())[0]["level"] == "open"
+        assert (await desk.status())["workspaces"][0]["level"] == "open"  # type: ignore[index, call-overload]
+        await bench.answer()
+        after = await bench.tell()
+        assert [(await bench.run(run)).level for run in (before, after)] == [Level.SUGGEST, Level.OPEN]
+        assert bench.engine.terms.ceiling(await bench.run(after)) is Level.OPEN
+    async with setup.running() as bench:
+        assert (await bench.engine.desk.workspaces())[0]["level"] == "suggest"
+        assert bench.engine.terms.ceiling(await bench.run(after)) is Level.SUGGEST
+    assert "workspace.level" in journal(setup)
+
+
+async def test_a_level_that_is_set_ends_open(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    async with setup.running() as bench:
+        desk = bench.engine.desk
+        await desk.set_level("app", "open")
+        assert (await desk.set_level("app", "suggest"))["was"] == "open"
+        assert (await desk.workspaces())[0]["level"] == "suggest"
+
+
+async def test_open_is_refused_as_root(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    async with setup.running() as bench:
+        with pytest.raises(UsageError, match="root"):
+            await bench.engine.desk.set_level("app", "open")
+        assert (await bench.engine.desk.workspaces())[0]["level"] == "suggest"
+
+
+async def test_a_broken_policy_file_of_a_trusted_workspace_is_told_once(setup: Setup) -> None:
+    setup.write(".kairos.toml", "[policy")
+    setup.workspace = "trusted = true"
+    setup.actor.add(says("done"), says("done"))
+    async with setup.running() as bench:
+        await bench.tell()
+        await bench.tell()
+        titles = [notice.title for notice in await bench.notices()]
+    assert [title for title in titles if ".kairos.toml" in title] == ["app: its .kairos.toml is broken"]
+
+
+def journal(setup: Setup) -> str:
+    return "".join(file.read_text() for file in (setup.folder / "home/journal").rglob("*.jsonl"))

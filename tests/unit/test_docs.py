@@ -20,9 +20,10 @@ from kairosd.config import ModelSection, OpenSection
 from kairosd.config.choice import LOCAL_BYTES
 from kairosd.core.decisions import allowed_answers, answer_schema, parse_answer
 from kairosd.core.events import EventState, Tier
+from kairosd.core.levels import CAPS, LEVELS, Level, Permission
 from kairosd.core.messages import Done, Form, Message, Prompt, TextDelta, ToolUse, UseReady
 from kairosd.core.notices import NOTICE_MOVES, Notice, NoticeState, Severity
-from kairosd.core.policy import LEVELS, PROTECTED_PATHS, SECRET_PATHS, Level, Permission
+from kairosd.core.paths import PROTECTED_PATHS, SECRET_PATHS
 from kairosd.core.runs import APPROVAL_MOVES, CALL_MOVES, RUN_MOVES, ApprovalState, CallState, RunState
 from kairosd.core.workspaces import Workspace
 from kairosd.errors import NotifierRefusedError
@@ -55,6 +56,7 @@ def table(text: str, first: str) -> list[list[str]]:
 
 
 def test_the_table_of_levels_is_the_one_the_gate_reads() -> None:
+    """Beyond the table a run asks; that level 0 is refused instead is what the sentence below it says."""
     text = page("docs/security.md")
     head = next(line for line in text.splitlines() if line.startswith("| level |"))
     permissions = CELL.findall(head)
@@ -68,6 +70,15 @@ def test_the_table_of_levels_is_the_one_the_gate_reads() -> None:
             Permission(each) for each, cell in zip(permissions, cells, strict=True) if cell == "yes"
         }
     assert found == LEVELS
+
+
+def test_the_table_of_taint_is_the_one_the_gate_reads() -> None:
+    found: dict[Tier, Level | None] = {}
+    for tier, level in table(page("docs/security.md"), "text of tier"):
+        (label,) = CELL.findall(tier)
+        named = CELL.findall(level)
+        found[Tier[label.upper()]] = Level.parse(named[0]) if named else None
+    assert found == CAPS
 
 
 @pytest.mark.parametrize(("title", "globs"), [("Secret paths", SECRET_PATHS), ("Protected paths", PROTECTED_PATHS)])

@@ -10,7 +10,7 @@ from kairosd.wire import Home
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
-    approve.add(parser)
+    approve.add_code(parser)
 
 
 def run(arguments: argparse.Namespace, place: Home) -> int:

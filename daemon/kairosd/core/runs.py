@@ -68,7 +68,7 @@ CALL_MOVES: Mapping[CallState, frozenset[CallState]] = {
     CallState.INTENDED: frozenset({CallState.SUCCEEDED, CallState.FAILED, CallState.UNKNOWN}),
     CallState.UNKNOWN: frozenset({CallState.SUCCEEDED, CallState.NOT_DONE}),
     # A probe has proved that nothing happened: the same call may be tried again.
-    CallState.NOT_DONE: frozenset({CallState.INTENDED, CallState.DENIED, CallState.FAILED}),
+    CallState.NOT_DONE: frozenset({CallState.INTENDED, CallState.PARKED, CallState.DENIED, CallState.FAILED}),
 }
 
 
@@ -148,9 +148,43 @@ class Call:
     ended_at: datetime | None = None
 
 
+class GrantState(StrEnum):
+    """Whether a standing grant still holds."""
+
+    ACTIVE = "active"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The owner's standing yes to one exact call (`kairos approve CODE --always`).
+
+    `exact` names tool, arguments and what they would run or replace; `taint` is the tier of the run it was given to: a
+    run that has read what is trusted less asks all the same. `approval` is the answer it came from.
+    """
+
+    id: str
+    state: GrantState
+    workspace: str
+    tool: str
+    exact: str
+    question: str
+    taint: Tier
+    approval: str
+    channel: str
+    created: datetime
+    uses: int = 0
+    used_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A question to the owner, bound to one call by `hash` (the call's, and the plan it was shown with)."""
+    """A question to the owner, bound to one call by `hash` (the call's, and the plan it was shown with).
+
+    `effect` is what the call does, in words. `exact` is what a standing grant for it would be bound to, "" where there
+    can be none. A `guarded` one (protected or secret path, level open) is answered on the strongest channel only.
+    """
 
     id: str
     code: str
@@ -165,6 +199,9 @@ class Approval:
     expires: datetime
     answered_at: datetime | None = None
     channel: str | None = None
+    effect: str = ""
+    guarded: bool = True
+    exact: str = ""
 
 
 def call_hash(tool: str, arguments: Mapping[str, Json]) -> str:

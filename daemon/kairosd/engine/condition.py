@@ -29,6 +29,10 @@ class Condition:
         self._reports: list[Report] = []
         self._health: list[Health] = []
 
+    def pause(self, on: bool) -> None:
+        """From now on there is no initiative, or there is again."""
+        self.paused = on
+
     def set(self, code: str, text: str, *, fix: str, degrades: bool = True) -> None:
         """Something is wrong until `clear(code)`; without `degrades` it is only worth knowing."""
         self._harmless.discard(code) if degrades else self._harmless.add(code)

@@ -13,10 +13,12 @@ from kairosd.core.events import Draft, Tier
 from kairosd.core.ids import mint
 from kairosd.core.journal import Note
 from kairosd.core.json import JsonObject
+from kairosd.core.levels import Level
 from kairosd.core.notices import NoticeDraft
-from kairosd.core.runs import ENDED, ApprovalState, Run, RunState
+from kairosd.core.runs import ENDED, Approval, ApprovalState, Run, RunState
 from kairosd.core.workspaces import Workspace, World
 from kairosd.engine import views
+from kairosd.engine.answers import Answers
 from kairosd.engine.checkouts import Checkouts
 from kairosd.engine.conversation import Conversation
 from kairosd.engine.dispatch import Dispatcher
@@ -25,8 +27,11 @@ from kairosd.engine.initiative import Initiative
 from kairosd.engine.instructions import NAMES, is_trusted, pin, read_instructions
 from kairosd.engine.repository import Repository
 from kairosd.engine.signals import Feed
+from kairosd.engine.stopping import EmergencyStop
+from kairosd.engine.terms import Terms
+from kairosd.engine.undo import Undo
 from kairosd.engine.why import chain, find
-from kairosd.errors import CheckoutError, ExecutorError, NotFoundError, SandboxError, UsageError
+from kairosd.errors import CheckoutError, ExecutorError, NotFoundError, SandboxError, TransitionError, UsageError
 from kairosd.ports import Clock, Files, Query, Stores, Update
 
 TEXT_MAX = 20_000  # characters of one message
@@ -42,7 +47,9 @@ class Office:
     feed: Feed
     inbox: Inbox
     dispatcher: Dispatcher
+    emergency: EmergencyStop
     checkouts: Checkouts
+    undo: Undo
     initiatives: Mapping[str | None, Initiative]
     workspaces: Mapping[str, Workspace]
     repositories: Mapping[str, Repository]
@@ -51,7 +58,10 @@ class Office:
     sizes: Callable[[], Mapping[str, int]]
     reload: Callable[[], JsonObject]
     edit_workspace: Callable[[str, str | None], None]
+    edit_level: Callable[[str, Level], None]
+    terms: Terms
     pause: Callable[[bool], None]
+    private_channels: frozenset[str] = frozenset()  # those that strangers were seen, at start, to be kept out of
 
 
 class OwnersDesk:
@@ -60,6 +70,9 @@ class OwnersDesk:
     def __init__(self, office: Office) -> None:
         self._o = office
         self._stores = office.stores
+        self._answers = Answers(
+            office.stores, office.clock, proven=office.private_channels, tell=office.queue, pause=office.pause
+        )
 
     async def status(self) -> JsonObject:
         counters = await self._stores.state.counters()
@@ -92,7 +105,7 @@ class OwnersDesk:
         event, decision = mint("e", now), mint("d", now)
         run = Run(
             id=mint("r", now), state=RunState.QUEUED, goal=text.strip(), workspace=place.name, trigger="owner",
-            decision=decision, level=int(place.level), taint=Tier.OWNER, created=now,
+            decision=decision, level=int(self._o.terms.level(place.name)), taint=Tier.OWNER, created=now,
         )  # fmt: skip
         made = Decision(
             id=decision, workspace=place.name, tier=Tier.OWNER, verdict=Verdict.ACT, reason="owner asked",
@@ -151,10 +164,12 @@ class OwnersDesk:
             case "runs":
                 return [views.run_view(row) for row in await self._stores.runs.find(query)]
             case "approvals":
-                return [views.approval_view(row) for row in await self._stores.approvals.find(query)]
+                return [await self._approval(row) for row in await self._stores.approvals.find(query)]
+            case "grants":
+                return [views.grant_view(row) for row in await self._stores.grants.find(query)]
             case "notices":
                 return [views.notice_view(row) for row in await self._stores.notices.find(query)]
-        raise NotFoundError(f"there is no list of {kind}", fix="events, decisions, runs, approvals or notices")
+        raise NotFoundError(f"there is no list of {kind}", fix="events, decisions, runs, approvals, grants or notices")
 
     async def show(self, identifier: str) -> JsonObject:
         thing = await find(self._stores, identifier)
@@ -163,7 +178,7 @@ class OwnersDesk:
                 return await self._show_run(await self._stores.runs.get(thing.id))
             case "c":
                 return views.call_view(await self._stores.runs.get_call(thing.id))
-        kinds = {"e": "events", "d": "decisions", "a": "approvals", "n": "notices"}
+        kinds = {"e": "events", "d": "decisions", "a": "approvals", "n": "notices", "g": "grants"}
         rows = await self.listing(kinds[thing.id[0]], Query(prefix=thing.id, limit=1))
         return rows[0]
 
@@ -205,47 +220,41 @@ class OwnersDesk:
         return views.event_view(found)
 
     async def pause(self, reason: str) -> JsonObject:
+        self._o.pause(True)  # at once, whatever the database does
         note = Note("daemon.paused", data={"reason": reason[:500]})
         await self._stores.state.put("paused", reason or "by the owner", note=note, now=self._o.clock.now())
-        self._o.pause(True)
         return {"state": "paused", "reason": reason}
 
     async def resume(self) -> JsonObject:
+        if self._o.emergency.pending:
+            raise TransitionError("the stop is not on record yet", fix="see kairos status, then resume")
+        await self._answers.forget_denials()
         await self._stores.state.put("paused", None, note=Note("daemon.resumed"), now=self._o.clock.now())
         self._o.pause(False)
         for initiative in self._o.initiatives.values():
             initiative.wake()
+        self._o.dispatcher.wake()
         return {"state": "ready"}
 
     async def stop(self, run: str | None) -> JsonObject:
         if run is None:
-            await self.pause("stopped by the owner")
-        wanted = (await self._stores.runs.get(run)).id if run else None
-        return {"stopped": await self._o.dispatcher.stop(wanted)}
+            return await self._o.emergency.pull()
+        return {"stopped": await self._o.dispatcher.stop((await self._stores.runs.get(run)).id)}
 
-    async def answer(self, code: str, *, approve: bool, channel: str) -> JsonObject:
-        verdict = ApprovalState.APPROVED if approve else ApprovalState.DENIED
-        approval = await self._stores.approvals.answer(code, verdict, channel=channel, now=self._o.clock.now())
+    async def answer(self, code: str, *, approve: bool, channel: str, always: bool = False) -> JsonObject:
+        approval = await self._answers.answer(code, channel=channel, approve=approve, always=always)
         self._o.dispatcher.wake()
-        return views.approval_view(approval)
+        return await self._approval(approval)
+
+    async def _approval(self, approval: Approval) -> JsonObject:
+        return views.approval_view(approval, await self._stores.runs.get(approval.run))
+
+    async def revoke(self, grant: str) -> JsonObject:
+        return views.grant_view(await self._stores.grants.revoke(grant, now=self._o.clock.now()))
 
     async def workspaces(self) -> Sequence[JsonObject]:
-        rows: list[JsonObject] = []
-        for name, workspace in self._o.workspaces.items():
-            initiative = self._o.initiatives[name]
-            world = await self._stores.worlds.get(name)
-            rows.append(
-                {
-                    "name": name,
-                    "path": str(workspace.path),
-                    "repo": workspace.repo,
-                    "level": workspace.level.label,
-                    "state": "missing" if initiative.missing else "watched" if workspace.watch else "unwatched",
-                    "trusted": is_trusted(workspace, world.trusted_hashes if world else ""),
-                    "next_wake": views.iso(initiative.next_wake),
-                }  # fmt: skip
-            )
-        return rows
+        worlds = {name: await self._stores.worlds.get(name) for name in self._o.workspaces}
+        return [_workspace_view(self._o, name, world=world) for name, world in worlds.items()]
 
     async def trust(self, workspace: str) -> JsonObject:
         place = self._choose(workspace, None)
@@ -259,6 +268,16 @@ class OwnersDesk:
     async def set_workspace(self, name: str, path: str | None) -> JsonObject:
         self._o.edit_workspace(name, path)
         return {"workspace": name, **await self.reload()}
+
+    async def undo(self, run: str, *, dry_run: bool) -> JsonObject:
+        return await self._o.undo.undo(run, dry_run=dry_run)
+
+    async def set_level(self, workspace: str, level: str) -> JsonObject:
+        told = _change_level(self._o, self._choose(workspace, None).name, level=Level.parse(level))
+        note = Note("workspace.level", workspace=workspace, data=told)
+        await self._stores.state.note(note, self._o.clock.now())
+        changed = () if level == Level.OPEN.label else (await self.reload())["changed"]
+        return {"workspace": workspace, **told, "changed": changed}
 
     async def reload(self) -> JsonObject:
         changes = self._o.reload()
@@ -285,6 +304,29 @@ class OwnersDesk:
             return next(iter(workspaces.values()))
         listed = ", ".join(workspaces) or "none; add one with `kairos workspace add PATH`"
         raise UsageError("which workspace?", fix=f"say -w NAME: {listed}")
+
+
+def _workspace_view(office: Office, name: str, *, world: World | None) -> JsonObject:
+    workspace, initiative = office.workspaces[name], office.initiatives[name]
+    return {
+        "name": name,
+        "path": str(workspace.path),
+        "repo": workspace.repo,
+        "level": office.terms.level(name).label,
+        "state": "missing" if initiative.missing else "watched" if workspace.watch else "unwatched",
+        "trusted": is_trusted(workspace, world.trusted_hashes if world else ""),
+        "next_wake": views.iso(initiative.next_wake),
+    }
+
+
+def _change_level(office: Office, workspace: str, *, level: Level) -> JsonObject:
+    was = office.terms.level(workspace)
+    if level is Level.OPEN:
+        office.terms.open(workspace)
+    else:
+        office.edit_level(workspace, level)
+        office.terms.shut(workspace)
+    return {"level": level.label, "was": was.label}
 
 
 COUNTED = (

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
+from kairosd.core.levels import Ruling
 from kairosd.core.runs import ENDED, ApprovalState, ParkedOn, Run, RunState
 from kairosd.engine.repository import Place
 from kairosd.engine.runs import Tooling, Worker
@@ -14,20 +17,32 @@ from kairosd.engine.signals import Alarm
 from kairosd.engine.supervise import contain
 from kairosd.errors import StoreError, TransitionError
 
+log = logging.getLogger("kairosd.dispatch")
+
 STORE_RETRY = 30  # seconds
+UNENDED = (RunState.QUEUED, RunState.RUNNING, RunState.PARKED, RunState.INTERRUPTED)
 RESUME_WITHIN = timedelta(hours=1)  # design §2: interrupted longer ago than this asks first
 
 
 class Dispatcher:
     """Owns the running workers."""
 
-    def __init__(self, tooling: Tooling, places: Mapping[str, Place], *, ended: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        tooling: Tooling,
+        places: Mapping[str, Place],
+        *,
+        ended: Callable[[str], None],
+        paused: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._t = tooling
         self._places = places
         self._ended = ended
+        self._paused = paused
         self._alarm = Alarm(tooling.clock)
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._cancelled: set[str] = set()
+        self._halted = False
 
     def wake(self) -> None:
         """A run was queued, or a workspace became free."""
@@ -37,20 +52,45 @@ class Dispatcher:
         """Starts runs until cancelled; then every running one is left to be resumed at the next start."""
         async with asyncio.TaskGroup() as group:
             while True:
-                for queued in await self._t.stores.runs.queued():
-                    await self._start(queued, group)
-                await self._alarm.wait()
+                try:
+                    for queued in await self._t.stores.runs.queued():
+                        await self._start(queued, group)
+                except StoreError as error:
+                    # What raised here would end every worker with it.
+                    log.warning("no run can be started: %s", error)
+                    await self._alarm.wait(self._t.clock.now() + timedelta(seconds=STORE_RETRY))
+                else:
+                    await self._alarm.wait()
 
-    async def stop(self, run: str | None) -> list[str]:
-        """Cancels one run (any unended state) or all. Returns the ids. Raises `TransitionError`."""
-        states = (RunState.QUEUED, RunState.RUNNING, RunState.PARKED, RunState.INTERRUPTED)
-        open_runs = await self._t.stores.runs.in_state(*states)
-        wanted = [one for one in open_runs if run is None or one.id == run]
-        if run is not None and not wanted:
+    async def stop(self, run: str) -> list[str]:
+        """Cancels one run in any unended state. Returns its id. Raises `TransitionError`."""
+        wanted = [one for one in await self._t.stores.runs.in_state(*UNENDED) if one.id == run]
+        if not wanted:
             raise TransitionError(f"{run} has ended already")
         for one in wanted:
             await self._cancel(one)
         return [one.id for one in wanted]
+
+    def halt(self) -> list[str]:
+        """Cancels every run's task now, and starts none before `cancel_all`. Writes nothing; the runs' ids."""
+        self._halted = True
+        for run, task in self._workers.items():
+            self._cancelled.add(run)
+            task.cancel()
+        return [*self._workers]
+
+    async def cancel_all(self, until: datetime, *, reason: str) -> list[str]:
+        """Writes down that every run made by `until` is cancelled, then goes on; the ids. Raises `StoreError`."""
+        ended: list[str] = []
+        for run in await self._t.stores.runs.in_state(*UNENDED):
+            if run.created <= until:
+                with contextlib.suppress(TransitionError):  # it had ended by itself: what was written stands
+                    await self._t.ending.cancel(run, reason=reason)
+                    ended.append(run.id)
+                    self._ended(run.workspace)
+        self._halted = False
+        self.wake()
+        return ended
 
     async def recover(self) -> list[Run]:
         """At boot: what was interrupted goes on if that is recent, else the owner is asked."""
@@ -65,15 +105,35 @@ class Dispatcher:
                 )
             else:
                 await self._t.stores.runs.requeue(run.id, "Kairos was restarted", now=now)
+        await self._review()
         return list(interrupted)
+
+    async def _review(self) -> None:
+        """Judges every call that waits for the owner again: the rules may have changed since it was asked about."""
+        for run in await self._t.stores.runs.in_state(RunState.PARKED):
+            place = self._places.get(run.workspace)
+            if run.parked_on is not ParkedOn.APPROVAL or place is None:
+                continue
+            for approval in await self._t.stores.approvals.of_run(run.id):
+                if approval.state is not ApprovalState.OPEN or not approval.call:
+                    continue
+                call = await self._t.stores.runs.get_call(approval.call)
+                opinion = await Worker(self._t, place, run=run).review(call)
+                if opinion is not None and opinion.ruling is not Ruling.ASK:
+                    reason = f"its question needs no answer any more: {opinion.ruling.label}, {opinion.rule}"
+                    await self._t.stores.approvals.withdraw(approval.id, reason, now=self._t.clock.now())
 
     async def _start(self, queued: Run, group: asyncio.TaskGroup) -> None:
         place = self._places.get(queued.workspace)
         if place is None:
             return  # its workspace is not configured now; it stays queued and `status` shows it
+        if self._halted or (self._paused() and queued.trigger != "owner" and queued.started is None):
+            return  # a call to the model that was under way when the owner paused has led to it
         started = await self._t.stores.runs.start(queued.id, self._t.clock.now())
         # Stopped in the moment between its start and its worker: the row says so, and no worker begins.
-        if started is not None and (await self._t.stores.runs.get(started.id)).state is RunState.RUNNING:
+        if started is None or (await self._t.stores.runs.get(started.id)).state is not RunState.RUNNING:
+            return
+        if not self._halted:
             self._workers[started.id] = group.create_task(self._work(started, place))
 
     async def _work(self, run: Run, place: Place) -> None:
@@ -87,13 +147,25 @@ class Dispatcher:
         except asyncio.CancelledError:
             if run.id not in self._cancelled:
                 raise
-            # The one place that shields: the state is written even though the task is being cancelled.
-            await asyncio.shield(self._t.ending.give_up(worker.run, RunState.CANCELLED, reason="stopped by the owner"))
+            if not self._halted:
+                # The one place that shields: the state is written even though the task is being cancelled.
+                await asyncio.shield(self._end_stopped(worker.run))
         finally:
             self._workers.pop(run.id, None)
             self._cancelled.discard(run.id)
             self._ended(run.workspace)
             self.wake()
+
+    async def _end_stopped(self, run: Run) -> None:
+        while not self._halted:
+            try:
+                await self._t.ending.give_up(run, RunState.CANCELLED, reason="stopped by the owner")
+            except TransitionError:
+                return  # ended by somebody else meanwhile
+            except StoreError:
+                await self._t.clock.sleep(STORE_RETRY)
+            else:
+                return
 
     async def _drive(self, worker: Worker) -> None:
         while True:

@@ -17,7 +17,7 @@ SWEEP_EVERY = timedelta(days=1)
 
 
 class Housekeeping:
-    """Expires questions, sums up skipped ticks, applies retention."""
+    """Expires questions, sums up skipped ticks, and sweeps: a minute after the start, then once a day."""
 
     def __init__(
         self,
@@ -37,7 +37,8 @@ class Housekeeping:
 
     async def run(self) -> None:
         """Works until cancelled."""
-        summed = swept = alive = self._clock.now()
+        summed = alive = self._clock.now()
+        swept = summed - SWEEP_EVERY  # a machine that is never on for a whole day is swept too
         while True:
             await self._clock.sleep_until(self._clock.now() + timedelta(seconds=INTERVAL))
             now = self._clock.now()

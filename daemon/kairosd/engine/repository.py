@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kairosd.core.json import digest
-from kairosd.core.policy import SECRET_PATHS, matches
+from kairosd.core.paths import SECRET_PATHS, matches
 from kairosd.core.workspaces import Workspace
 from kairosd.engine.git import Layout, SandboxedGit, find_layout
 from kairosd.errors import CheckoutError, ExecutorError, SandboxError, ToolError

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 
 from kairosd.core.events import Event
+from kairosd.core.levels import Level, Opinion, may_ask
 from kairosd.core.messages import Prompt, ToolSpec, ToolUse
 from kairosd.core.notices import NoticeDraft
-from kairosd.core.policy import LEVELS, Level, Permission
-from kairosd.core.runs import ParkedOn, Run, RunState
+from kairosd.core.runs import Call, CallState, ParkedOn, Run, RunState
+from kairosd.core.triage import Triage
 from kairosd.engine.asking import Asking, Reply
 from kairosd.engine.checkouts import Checkouts
+from kairosd.engine.commands import Ground, PlanRunner, needs_checkout, signature, workspace_mounts
 from kairosd.engine.conversation import Conversation, OpenUse
 from kairosd.engine.ending import Ending
-from kairosd.engine.instructions import read_instructions
+from kairosd.engine.instructions import is_trusted, read_instructions
 from kairosd.engine.ledger import Ledger, Park
+from kairosd.engine.quarantine import Quarantine
 from kairosd.engine.repository import Place
 from kairosd.engine.signals import Feed
+from kairosd.engine.terms import broken_notice
 from kairosd.errors import (
     CheckoutError,
     ExecutorError,
+    ModelError,
     ModelProtocolError,
     ModelRefusedError,
     ModelUnavailableError,
@@ -31,7 +38,7 @@ from kairosd.errors import (
     ToolError,
     UsageError,
 )
-from kairosd.ports import Clock, Files, Finish, Model, Stores, Tool, ToolContext, Update
+from kairosd.ports import Clock, Files, Finish, Model, Mount, Sandbox, Stores, Tool, ToolContext, Update
 from kairosd.prompts import text_of
 
 log = logging.getLogger("kairosd.runs")
@@ -42,6 +49,7 @@ MAX_REPEATS = 6  # identical calls in a row before the run is ended; from the th
 MODEL_PATIENCE = timedelta(hours=6)  # how long a run waits for its model before it fails
 FIRST_RETRY, LAST_RETRY = 10, 600  # seconds between tries while the model is down
 PROTOCOL_ERRORS_MAX = 3
+REFUSALS_MAX = 8  # calls that the gate refuses in a row, without one that succeeds between them
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +61,12 @@ class Tooling:
     asking: Asking
     model: Callable[[], Model]
     files: Files
+    sandbox: Sandbox
     tools: Mapping[str, Tool]
     ledger: Ledger
     checkouts: Checkouts
     ending: Ending
+    quarantine: Quarantine
     feed: Feed
     tell: Callable[[NoticeDraft], Awaitable[None]]
     author: Callable[[], Awaitable[tuple[str, str]]]
@@ -75,6 +85,7 @@ class Worker:
     async def drive(self) -> None:
         """The loop: answer what is open, else ask the model, until somebody says it is through."""
         talk = await Conversation.load(self._t.stores.transcripts, self.run.id)
+        await self.read_terms()
         try:
             if not talk.messages:
                 await talk.say(await self._opening())
@@ -114,7 +125,7 @@ class Worker:
         if warning := self._repeats(use, (talk.turn, item.position)):
             return await talk.add_result(use.id, warning, error=True)
         self._publish("call", f"{use.name}", data={"tool": use.name, "arguments": dict(use.arguments)})
-        context = await self._context(tool)
+        context = await self._context(tool, use)
         call = await self._t.ledger.request(self.run, talk.turn, position=item.position, use=use, tool=tool)
         settled = await self._t.ledger.settle(self.run, call, tool=tool, context=replace(context, call=call.id))
         if settled.answer.taint is not None and settled.answer.taint < self.run.taint:
@@ -125,15 +136,17 @@ class Worker:
             await self._t.clock.sleep(settled.answer.sleep_seconds)
         if settled.answer.finish:
             await talk.add_finish(settled.answer.finish)
-        return await talk.add_result(use.id, settled.answer.text, error=settled.error, evidence=settled.answer.evidence)
+        await talk.add_result(use.id, settled.answer.text, error=settled.error, evidence=settled.answer.evidence)
+        if settled.error and (refused := refused_in_a_row(await self.calls())) >= REFUSALS_MAX:
+            told = settled.answer.text.splitlines()[0]
+            raise GaveUpError(f"{refused} calls in a row were refused, the last one {use.name}: {told}")
+        return None
 
-    async def _context(self, tool: Tool) -> ToolContext:
+    async def _context(self, tool: Tool, use: ToolUse) -> ToolContext:
         """What the tool sees: the workspace as it is, or this run's checkout from its first change on."""
         run, place = self.run, self._place
-        if (
-            run.base is None
-            and tool.permission in (Permission.EDIT, Permission.COMMIT)
-            and tool.permission in LEVELS[Level(run.level)]
+        if run.base is None and await asyncio.to_thread(
+            needs_checkout, tool, use.arguments, level=Level(run.level), workspace=place.workspace
         ):
             checkout = await self._t.checkouts.ensure(run, place.workspace)
             self.run = run = replace(run, base=checkout.snapshot)
@@ -143,11 +156,23 @@ class Worker:
             root, git = checkout.path, self._t.checkouts.git(run, place.workspace)
         else:
             root, git = place.workspace.path, place.repository.git()
+        author, secrets = await self._t.author(), self._t.ledger.gate.terms.policy(run.workspace).secret_paths
         return ToolContext(
-            run=run, call="", workspace=place.workspace, root=root, files=self._t.files, git=git, services=self,
-            author=await self._t.author(), limit=_result_limit(self._t.model()),
-            hidden=self._t.ledger.gate.policy.secret_paths,
+            run=run, call="", workspace=place.workspace, root=root, files=self._t.files, git=git,
+            commands=self._commands(root, author, secrets=secrets), services=self, author=author,
+            limit=_result_limit(self._t.model()), hidden=secrets,
         )  # fmt: skip
+
+    def _commands(self, root: Path, author: tuple[str, str], *, secrets: tuple[str, ...]) -> PlanRunner:
+        run, workspace = self.run, self._place.workspace
+
+        def mounts(files: bool, history: bool) -> tuple[Mount, ...]:
+            if run.base is None:
+                return workspace_mounts(self._t.files, workspace)
+            return self._t.checkouts.mounts(run, workspace, files=files, history=history)
+
+        ground = Ground(workspace, root, mounts, secrets, signature(author, self._t.clock.now()))
+        return PlanRunner(self._t.sandbox, self._t.files, ground=ground)
 
     async def _prompt(self, talk: Conversation, model: Model) -> Prompt:
         return Prompt(
@@ -164,6 +189,28 @@ class Worker:
         standing = await read_instructions(self._t.files, workspace, pinned=pinned, uncommitted=())
         base = text_of("act")
         return f"{base}\n\nThe owner's standing instructions:\n{standing.text}" if standing.text else base
+
+    async def read_terms(self) -> None:
+        """The workspace's own policy file, as it is now; the owner is told once of one that is broken."""
+        workspace = self._place.workspace
+        world = await self._t.stores.worlds.get(workspace.name)
+        trusted = is_trusted(workspace, world.trusted_hashes if world else "")
+        found = await self._t.ledger.gate.terms.look(self._t.files, workspace, trusted=trusted)
+        if found.policy.doubt:
+            await self._t.tell(broken_notice(workspace.name, found))
+
+    async def review(self, call: Call) -> Opinion | None:
+        """What the gate says now of a call that waits for the owner; None where that cannot be told."""
+        tool = self._t.tools.get(call.tool)
+        if tool is None:
+            return None
+        await self.read_terms()
+        try:
+            # Judged where the files are now: what is only in a checkout is judged again when the run goes on.
+            root = self._place.workspace.path
+            return await self._t.ledger.judge(self.run, call, tool=tool, root=root, files=self._t.files)
+        except ToolError:
+            return None
 
     async def _opening(self) -> str:
         survey = await self._place.repository.survey()
@@ -235,8 +282,20 @@ class Worker:
             raise ToolError(f"{event} belongs to another workspace")
         return found
 
+    async def triage(self, event: Event) -> Triage | None:
+        try:
+            triage, price = await self._t.quarantine.file(event, cause=self.run.id)
+        except ModelError as error:
+            raise ToolError(f"the text cannot be filed now: {error}", fix="go on without it") from error
+        total = None if price is None or self.run.price is None else self.run.price + price
+        self.run = replace(self.run, price=total)
+        return triage
+
     async def notify(self, draft: NoticeDraft) -> None:
         await self._t.tell(replace(draft, cause=self.run.id, workspace=self.run.workspace))
+
+    async def calls(self) -> Sequence[Call]:
+        return await self._t.stores.runs.calls(self.run.id)
 
 
 class GaveUpError(Exception):
@@ -251,9 +310,19 @@ def with_evidence(finish: Finish, evidence: Sequence[str]) -> Finish:
     return replace(finish, answer=f"{finish.answer}\n\nLooked at:\n{seen}")
 
 
+def refused_in_a_row(calls: Sequence[Call]) -> int:
+    """How many calls were refused since the last one that succeeded; one that failed counts neither way."""
+    refused = 0
+    for call in reversed(calls):
+        if call.state is CallState.SUCCEEDED:
+            break
+        refused += call.state is CallState.DENIED
+    return refused
+
+
 def tool_set(tools: Mapping[str, Tool], level: Level) -> tuple[ToolSpec, ...]:
-    """The tools of a level, in stable order: what it would be refused anyway is not offered."""
-    return tuple(tool.spec for _, tool in sorted(tools.items()) if tool.permission in LEVELS[level])
+    """The tools of a level, in stable order: what is done at once or asked about, not what is refused anyway."""
+    return tuple(tool.spec for _, tool in sorted(tools.items()) if may_ask(level, tool.permission))
 
 
 def _result_limit(model: Model) -> int:

@@ -8,7 +8,7 @@ from kairosd.core.decisions import Decision
 from kairosd.core.events import Event
 from kairosd.core.json import JsonObject
 from kairosd.core.notices import Notice
-from kairosd.core.runs import Approval, Call, Run
+from kairosd.core.runs import Approval, Call, Grant, Run
 
 TEXT_SHOWN = 2000
 
@@ -54,13 +54,24 @@ def call_view(call: Call) -> JsonObject:
     }  # fmt: skip
 
 
-def approval_view(approval: Approval) -> JsonObject:
-    """One question to the owner."""
+def approval_view(approval: Approval, run: Run) -> JsonObject:
+    """One question to the owner, with what it is for and what its run has cost."""
     return {
         "id": approval.id, "code": approval.code, "state": approval.state.value, "run": approval.run,
         "call": approval.call or None, "workspace": approval.workspace, "question": approval.question,
-        "rule": approval.rule, "created": iso(approval.created), "expires": iso(approval.expires),
+        "effect": approval.effect or None, "rule": approval.rule, "goal": run.goal, "price": run.price,
+        "always": bool(approval.exact), "created": iso(approval.created), "expires": iso(approval.expires),
         "answered_at": iso(approval.answered_at), "channel": approval.channel,
+    }  # fmt: skip
+
+
+def grant_view(grant: Grant) -> JsonObject:
+    """One standing grant: what it allows, since when, over which channel it was given, and how often it was used."""
+    return {
+        "id": grant.id, "state": grant.state.value, "workspace": grant.workspace, "tool": grant.tool,
+        "question": grant.question, "taint": grant.taint.label, "approval": grant.approval, "channel": grant.channel,
+        "created": iso(grant.created), "uses": grant.uses, "used_at": iso(grant.used_at),
+        "revoked_at": iso(grant.revoked_at),
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from kairosd.core.decisions import Decision
 from kairosd.core.events import Event
 from kairosd.core.json import JsonObject, canonical
 from kairosd.core.notices import Notice
-from kairosd.core.runs import Approval, Call, Run
+from kairosd.core.runs import Approval, Call, Grant, Run
 from kairosd.engine.views import iso
 from kairosd.errors import NotFoundError
 from kairosd.ports import Stores
@@ -31,7 +31,7 @@ async def chain(stores: Stores, identifier: str) -> Sequence[JsonObject]:
 
 CODE_LENGTH = 5  # of an approval
 
-Thing = Event | Decision | Run | Call | Approval | Notice
+Thing = Event | Decision | Run | Call | Approval | Notice | Grant
 
 
 async def find(stores: Stores, identifier: str) -> Thing:
@@ -49,15 +49,19 @@ async def find(stores: Stores, identifier: str) -> Thing:
             return await stores.approvals.get(identifier)
         case "n":
             return await stores.notices.get(identifier)
+        case "g":
+            return await stores.grants.get(identifier)
     if len(identifier) == CODE_LENGTH and identifier.isalpha():
         return await stores.approvals.get(identifier)
-    raise NotFoundError(f"{identifier} is not an id", fix="ids start with e_ d_ r_ c_ a_ or n_: see `kairos journal`")
+    raise NotFoundError(f"{identifier} is not an id", fix="ids start with e_ d_ r_ c_ a_ g_ n_: see `kairos journal`")
 
 
 def _cause(thing: Thing) -> str | None:
     match thing:
         case Notice():
             return thing.cause
+        case Grant():
+            return thing.approval
         case Approval():
             return thing.call or thing.run
         case Call():
@@ -80,9 +84,12 @@ def _link(thing: Thing) -> JsonObject:
             kind, title, detail = "run", f"{thing.state.value}: {thing.goal}", thing.result
         case Call():
             kind, title = "call", f"{thing.tool} {canonical(thing.arguments)[:200]}"
-            detail = f"{thing.state.value}{f' by {thing.rule}' if thing.rule else ''}"
+            detail = f"{thing.state.value}{f': {thing.rule}' if thing.rule else ''}"
         case Approval():
             kind, title, detail = "approval", f"{thing.state.value}: {thing.question}", thing.rule
+        case Grant():
+            kind, title = "grant", f"{thing.state.value}: {thing.question}"
+            detail = f"given over {thing.channel}, used {thing.uses} times"
         case Notice():
             kind, title, detail = "notice", thing.title, f"{thing.channel}: {thing.state.value}"
     price = thing.price if isinstance(thing, (Decision, Run)) else 0

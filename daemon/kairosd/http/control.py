@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Body, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,9 +12,11 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from kairosd.core.channels import SOCKET
 from kairosd.core.json import JsonObject
 from kairosd.errors import (
     AlreadyRunningError,
+    ChannelError,
     CheckoutError,
     ConfigError,
     KairosError,
@@ -26,13 +28,14 @@ from kairosd.http.following import HEARTBEAT_SECONDS, Following
 from kairosd.ports import Desk
 from kairosd.ports import Query as Listing
 
-CHANNEL = "socket"  # design §11: the strongest channel; only this user's processes can open it
+CHANNEL = SOCKET  # design §11: the strongest channel; only this user's processes can open it
 VERSION_HEADER = "X-Kairos-Version"
 LISTING_MAX = 10_000
 _STATUS: tuple[tuple[type[KairosError], int], ...] = (
     (NotFoundError, 404),
     (UsageError, 400),
     (TransitionError, 409),
+    (ChannelError, 403),
     (AlreadyRunningError, 409),
     (ConfigError, 409),
     (CheckoutError, 409),
@@ -59,11 +62,20 @@ class _Stop(_Request):
 
 class _Answer(_Request):
     approve: bool
+    always: bool = False
 
 
 class _Workspace(_Request):
     path: Annotated[str, Field(pattern=r"^/")]
     name: str | None = None
+
+
+class _Level(_Request):
+    level: Literal["observe", "suggest", "sandboxed", "project", "open"]
+
+
+class _Undo(_Request):
+    dry_run: bool = False
 
 
 class _Filter(_Request):
@@ -86,6 +98,7 @@ def build_control(desk: Desk, version: str, *, heartbeat_seconds: float = HEARTB
     _add_questions(app, desk)
     _add_following(app, desk, heartbeat_seconds=heartbeat_seconds)
     _add_orders(app, desk)
+    _add_verdicts(app, desk)
     _add_workspaces(app, desk)
     return app
 
@@ -139,10 +152,6 @@ def _add_orders(app: FastAPI, desk: Desk) -> None:
     async def stop(order: _Stop) -> Any:
         return await desk.stop(order.run)
 
-    @app.post("/approvals/{code}")
-    async def answer(code: str, order: _Answer) -> Any:
-        return await desk.answer(code, approve=order.approve, channel=CHANNEL)
-
     @app.post("/reload")
     async def reload() -> Any:
         return await desk.reload()
@@ -150,6 +159,20 @@ def _add_orders(app: FastAPI, desk: Desk) -> None:
     @app.post("/notices/test")
     async def test_notice() -> Any:
         return await desk.test_notice()
+
+
+def _add_verdicts(app: FastAPI, desk: Desk) -> None:
+    @app.post("/approvals/{code}")
+    async def answer(code: str, order: _Answer) -> Any:
+        return await desk.answer(code, approve=order.approve, channel=CHANNEL, always=order.always)
+
+    @app.delete("/grants/{grant}")
+    async def revoke(grant: str) -> Any:
+        return await desk.revoke(grant)
+
+    @app.post("/runs/{run}/undo")
+    async def undo(run: str, order: _Undo) -> Any:
+        return await desk.undo(run, dry_run=order.dry_run)
 
 
 def _add_workspaces(app: FastAPI, desk: Desk) -> None:
@@ -168,6 +191,10 @@ def _add_workspaces(app: FastAPI, desk: Desk) -> None:
     @app.post("/workspaces/{name}/trust")
     async def trust(name: str) -> Any:
         return await desk.trust(name)
+
+    @app.post("/workspaces/{name}/level")
+    async def set_level(name: str, order: _Level) -> Any:
+        return await desk.set_level(name, order.level)
 
 
 def _add_refusals(app: FastAPI, version: str) -> None:

@@ -12,9 +12,11 @@ from kairosd.errors import StoreError
 from kairosd.ports.stores import Stores
 from kairosd.ports.world import Clock
 from kairosd.store.approvals import ApprovalStore
+from kairosd.store.blobs import BlobStore
 from kairosd.store.database import Database, open_engine
 from kairosd.store.decisions import DecisionStore
 from kairosd.store.events import EventStore
+from kairosd.store.grants import GrantStore
 from kairosd.store.journal import JournalWriter
 from kairosd.store.migrate import migrate
 from kairosd.store.model_calls import ModelCallStore
@@ -75,9 +77,11 @@ def open_stores(path: Path, journal_folder: Path, *, transcripts_folder: Path, c
         worlds=WorldStore(database),
         runs=RunStore(database),
         approvals=ApprovalStore(database),
+        grants=GrantStore(database),
         notices=NoticeStore(database),
         model_calls=ModelCallStore(database),
         state=StateStore(database),
         transcripts=TranscriptStore(transcripts_folder),
+        blobs=BlobStore(path.parent / "blobs"),
     )
     return OpenStores(stores, database, journal, begin.repairs, engine)

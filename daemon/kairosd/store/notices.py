@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import cast
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, update
 from sqlalchemy.dialects.sqlite import insert
 
 from kairosd.core.notices import NOTICE_MOVES, Notice, NoticeState
@@ -17,8 +16,6 @@ from kairosd.store.database import Database, Unit
 from kairosd.store.records import NOTICES
 from kairosd.store.schema import notices
 
-DUE_MAX = 50  # rows: a burst is delivered in slices, so that a stop need not wait for it
-
 _INSERT = insert(notices).on_conflict_do_nothing(index_elements=[notices.c.key, notices.c.channel])
 _MOVED = ("title", "body", "severity", "state", "due", "tries", "receipt", "error", "delivered_at")
 _MOVE = (
@@ -26,8 +23,6 @@ _MOVE = (
     .where(notices.c.id == bindparam("notice"))
     .values({name: bindparam(f"new_{name}") for name in _MOVED})
 )
-_TO_DELIVER = (NoticeState.QUEUED, NoticeState.FAILED)
-_WAITING = (*_TO_DELIVER, NoticeState.DEFERRED)
 
 
 class NoticeStore:
@@ -39,14 +34,6 @@ class NoticeStore:
     async def queue(self, notices: Sequence[Notice], now: datetime) -> None:
         if notices:
             await self._database.write(lambda unit: insert_notices(unit, notices, now=now))
-
-    async def due(self, now: datetime) -> tuple[Notice, ...]:
-        where = (notices.c.state.in_(_TO_DELIVER), notices.c.due <= now)
-        return await self._database.read(lambda reader: NOTICES.all(reader, *where, limit=DUE_MAX))
-
-    async def next_due(self) -> datetime | None:
-        statement = select(func.min(notices.c.due, type_=notices.c.due.type)).where(notices.c.state.in_(_WAITING))
-        return await self._database.read(lambda reader: cast("datetime | None", reader.scalar(statement)))
 
     async def move(self, notice: Notice, now: datetime) -> None:
         def work(unit: Unit) -> None:

@@ -36,10 +36,16 @@ def move_approval(unit: Unit, stored: Approval, *, moved: Approval, now: datetim
     if moved.state not in APPROVAL_MOVES.get(stored.state, frozenset()):
         raise TransitionError(f"approval {stored.code} is {stored.state} and cannot become {moved.state}")
     values = {"new_state": moved.state, "new_answered_at": moved.answered_at, "new_channel": moved.channel}
-    unit.execute(_MOVE, {"approval": stored.id, "was": stored.state, **values})
+    if unit.execute(_MOVE, {"approval": stored.id, "was": stored.state, **values}).rowcount != 1:
+        raise TransitionError(f"approval {stored.code} is no longer {stored.state}")
     answered = moved.state in (ApprovalState.APPROVED, ApprovalState.DENIED)
     unit.note(notes.of_approval("answered" if answered else moved.state.value, moved), now)
     return moved
+
+
+def open_questions(unit: Unit, run: str) -> tuple[Approval, ...]:
+    """What a run still asks."""
+    return APPROVALS.all(unit.connection, approvals.c.run == run, approvals.c.state == ApprovalState.OPEN)
 
 
 def withdraw_approvals(unit: Unit, run: str, *, now: datetime) -> None:
