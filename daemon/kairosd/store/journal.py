@@ -26,7 +26,7 @@ from kairosd.store.schema import outbox
 from kairosd.store.transcripts import sync_folder
 
 BATCH_MAX = 1000  # lines appended with one sync
-PAUSE_SECONDS = 0.05  # after a batch: a busy hour is synced 20 times a second and not after every commit
+PAUSE_SECONDS = 0.2  # after a batch: a busy hour is synced five times a second and not after every commit
 RETRY_SECONDS = 30  # between tries while the disk is full
 
 _NEXT = (
@@ -60,6 +60,7 @@ class JournalWriter:
         self._hurry = threading.Event()
         self._stopping = False
         self._newest: date | None = None
+        self._open: date | None = None  # the day this batch is being written to
         self._own = ""  # the file this process has written to
         self.problem: str | None = None
 
@@ -131,6 +132,7 @@ class JournalWriter:
         full = True
         while full:
             lines = database.read_from_thread(self._next_lines).result()
+            self._open = None  # `gc` may have packed it since
             for day, group in groupby(lines, key=self._day_of):
                 self._append(day, list(group))
             if self._recorded != self._mark:
@@ -151,9 +153,11 @@ class JournalWriter:
 
     def _day_of(self, line: Line) -> date:
         day = journal_day(moment_of(line.text), self._newest)
+        if day == self._open:
+            return day
         if not (self._folder / file_name(day)).exists() and (self._folder / f"{file_name(day)}.gz").exists():
             day += timedelta(days=1)  # packed already: a past day is never reopened
-        self._newest = day
+        self._newest = self._open = day
         return day
 
     def _append(self, day: date, lines: Sequence[Line]) -> None:

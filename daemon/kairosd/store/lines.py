@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 from datetime import datetime
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import insert
 
 from kairosd.core.journal import Note, unsealed
 from kairosd.core.json import canonical
 from kairosd.store.columns import clean
+from kairosd.store.prepared import PreparedInsert
 from kairosd.store.schema import outbox
 
-_INSERT = insert(outbox)
+_INSERT = PreparedInsert(insert(outbox), ("seq", "line"))
 _NO_LINK = '"prev":""'
 
 
@@ -40,10 +42,10 @@ class Lines:
         self.last -= len(self._waiting) - length
         del self._waiting[length:]
 
-    def store(self, connection: Connection) -> None:
+    def store(self, driver: sqlite3.Connection) -> None:
         """Inserts all lines of the group at once, in its transaction."""
         if self._waiting:
-            connection.execute(_INSERT, self._waiting)
+            _INSERT.run_all(driver, self._waiting)
 
     def committed(self) -> bool:
         """Forgets the group's lines, which are durable now. Whether there were any."""

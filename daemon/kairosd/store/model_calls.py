@@ -1,20 +1,29 @@
-"""What every model call used and cost, written down before it is made."""
+"""What every model call used and cost, written down before it is made; what it counts for holds room in its purse.
+
+`charged_price` and `charged_tokens` are what a call counts for: at worst until it is settled, then what it took. So
+whatever a crash leaves open still counts, and no second book can disagree with this one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, update
 
+from kairosd.core.budget import Amount, Booking, Breach, Cap, Caps, Order, breach_of, fits
 from kairosd.core.journal import Note, stamp
 from kairosd.core.json import Json, JsonObject
 from kairosd.core.messages import Usage
 from kairosd.errors import TransitionError
+from kairosd.ports.stores import Spending, Used
+from kairosd.store.costs import sum_up
 from kairosd.store.database import Database, Unit
 from kairosd.store.schema import model_calls
 
+OK = "ok"
 LOST = "lost"  # the outcome of a call that a crash cut off
+EVER = (datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
 
 _INSERT = insert(model_calls)
 _SETTLE = (
@@ -23,11 +32,31 @@ _SETTLE = (
     .values(
         {
             name: bindparam(f"new_{name}")
-            for name in ("settled_at", "input", "output", "cache_read", "cache_write", "price", "outcome")
+            for name in ("settled_at", "input", "output", "cache_read", "cache_write", "price", "outcome",
+                         "charged_price", "charged_tokens")
         }
     )
+)  # fmt: skip
+_STORED = select(
+    model_calls.c.cause, model_calls.c.role, model_calls.c.model, model_calls.c.purse, model_calls.c.charged_price,
+    model_calls.c.charged_tokens,
+)  # fmt: skip
+# A call under way counts however long ago it began.
+_COUNTS = and_(
+    model_calls.c.purse == bindparam("of_purse"),
+    or_(
+        and_(model_calls.c.reserved_at > bindparam("since"), model_calls.c.reserved_at < bindparam("until")),
+        model_calls.c.outcome.is_(None),
+    ),
 )
-_NAMES = select(model_calls.c.cause, model_calls.c.role, model_calls.c.model)
+_SUMS = select(
+    func.coalesce(func.sum(model_calls.c.charged_price), 0), func.coalesce(func.sum(model_calls.c.charged_tokens), 0)
+).where(_COUNTS)
+_BOOKINGS = (
+    select(model_calls.c.reserved_at, model_calls.c.charged_price, model_calls.c.charged_tokens)
+    .where(_COUNTS)
+    .order_by(model_calls.c.reserved_at, model_calls.c.number)
+)
 
 
 class ModelCallStore:
@@ -36,10 +65,15 @@ class ModelCallStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def reserve(self, cause: str, role: str, *, model: str, now: datetime) -> int:
-        values = {"cause": cause, "role": role, "model": model, "reserved_at": now}
+    async def reserve(self, order: Order, caps: Caps, *, now: datetime) -> int | Breach:
+        values = {
+            "cause": order.cause, "role": order.role, "model": order.model, "reserved_at": now, "purse": order.purse,
+            "charged_price": order.worst.price, "charged_tokens": order.worst.tokens,
+        }  # fmt: skip
 
-        def work(unit: Unit) -> int:
+        def work(unit: Unit) -> int | Breach:
+            if breach := _breach(unit.connection, order, caps=caps, now=now):
+                return breach
             key = unit.execute(_INSERT, values).inserted_primary_key
             return int(key[0]) if key else 0
 
@@ -65,13 +99,70 @@ class ModelCallStore:
         rows = await self._database.read(lambda reader: reader.execute(statement).mappings().all())
         return tuple({str(name): _json(value) for name, value in row.items()} for row in rows)
 
+    async def breach(self, order: Order, caps: Caps, *, now: datetime) -> Breach | None:
+        return await self._database.read(lambda reader: _breach(reader, order, caps=caps, now=now))
+
+    async def used(self, purses: Mapping[str, Caps], now: datetime) -> Mapping[str, tuple[Used, ...]]:
+        return await self._database.read(
+            lambda reader: {
+                purse: tuple(_counting(reader, purse, cap=cap, now=now) for cap in caps)
+                for purse, caps in purses.items()
+            }
+        )
+
+    async def costs(self, by: str, *, since: datetime, limit: int) -> tuple[Spending, ...]:
+        return await self._database.read(lambda reader: sum_up(reader, by, since=since, limit=limit))
+
+
+def _breach(connection: Connection, order: Order, *, caps: Caps, now: datetime) -> Breach | None:
+    windows = {cap: _window(order.purse, cap, now=now) for cap in caps}
+    if all(
+        fits(Amount(*connection.execute(_SUMS, window).one()), order.worst, cap=cap) for cap, window in windows.items()
+    ):
+        return None
+    books = {
+        cap: [Booking(at, Amount(price, tokens)) for at, price, tokens in connection.execute(_BOOKINGS, window)]
+        for cap, window in windows.items()
+    }
+    return breach_of(order, caps, books)
+
+
+def _counting(connection: Connection, purse: str, *, cap: Cap, now: datetime) -> Used:
+    window = _window(purse, cap, now=now)
+    price, tokens = connection.execute(_SUMS, window).one()
+    held = Amount(*connection.execute(_SUMS.where(model_calls.c.outcome.is_(None)), window).one())
+    return Used(cap, Amount(price - (held.price or 0), tokens - held.tokens), held)
+
+
+def _window(purse: str, cap: Cap, *, now: datetime) -> dict[str, object]:
+    # Forward too: after the clock was set back, what was spent "later" still counts, yet not for ever.
+    since, until = (now - cap.span, now + cap.span) if cap.span else EVER
+    return {"of_purse": purse, "since": since, "until": until}
+
 
 def _settle(unit: Unit, number: int, *, used: Mapping[str, Json], now: datetime) -> None:
-    values = {"call_number": number, "new_settled_at": now, **{f"new_{name}": value for name, value in used.items()}}
+    stored = unit.connection.execute(_STORED.where(model_calls.c.number == number)).one_or_none()
+    if stored is None:
+        raise TransitionError(f"model call {number} was never made")
+    told = dict(used)
+    if told["price"] is None and told["outcome"] != OK:
+        told["price"] = stored.charged_price
+    tokens = _counted(used)
+    values = {
+        "call_number": number, "new_settled_at": now, **{f"new_{name}": value for name, value in told.items()},
+        "new_charged_price": stored.charged_price if told["price"] is None else told["price"],
+        "new_charged_tokens": stored.charged_tokens if tokens is None else tokens,
+    }  # fmt: skip
     if unit.execute(_SETTLE, values).rowcount != 1:
-        raise TransitionError(f"model call {number} was settled before, or never made")
-    cause, role, model = unit.connection.execute(_NAMES.where(model_calls.c.number == number)).one()
-    unit.note(Note("model.call", cause=cause, data={"number": number, "role": role, "model": model, **used}), now)
+        raise TransitionError(f"model call {number} was settled before")
+    about = {"number": number, "role": stored.role, "model": stored.model, "purse": stored.purse}
+    unit.note(Note("model.call", cause=stored.cause, data={**about, **told}), now)
+
+
+def _counted(used: Mapping[str, Json]) -> int | None:
+    counts = [used[name] for name in ("input", "output", "cache_read", "cache_write")]
+    known = [each for each in counts if isinstance(each, int)]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def _used(usage: Usage, price: int | None, *, outcome: str) -> dict[str, Json]:

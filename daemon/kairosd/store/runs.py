@@ -21,7 +21,8 @@ from kairosd.store.records import CALLS, RUNS
 from kairosd.store.schema import calls, runs
 
 _INSERT = insert(runs)
-_KEPT = ("taint", "level", "turns", "tokens", "price", "result", "checks", "branch", "patch", "commit", "base")
+_KEPT = ("taint", "level", "turns", "tokens", "price", "result", "checks", "branch", "patch", "commit", "base",
+         "seconds")  # fmt: skip
 _UPDATE = update(runs).where(runs.c.id == bindparam("run")).values({name: bindparam(f"new_{name}") for name in _KEPT})
 _MOVED = ("state", "started", "ended", "parked_on")
 _MOVE = (

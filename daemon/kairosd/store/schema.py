@@ -100,6 +100,7 @@ runs = Table(
     Column("patch", String),
     Column("commit", String),
     Column("base", String),
+    Column("seconds", Integer, nullable=False, server_default=text("0")),
     Index("runs_state", "state"),
     Index("runs_workspace", "workspace", "number"),
     Index("runs_one_running", "workspace", unique=True, sqlite_where=text("state = 'running'")),
@@ -212,7 +213,11 @@ model_calls = Table(
     Column("cache_write", Integer),
     Column("price", Integer),
     Column("outcome", String),
+    Column("purse", String, nullable=False, server_default=text("''")),
+    Column("charged_price", Integer),
+    Column("charged_tokens", Integer, nullable=False, server_default=text("0")),
     Index("model_calls_cause", "cause"),
+    Index("model_calls_purse", "purse", "reserved_at"),
     Index("model_calls_open", "number", sqlite_where=text("outcome IS NULL")),
 )
 

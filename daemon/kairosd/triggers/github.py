@@ -210,11 +210,16 @@ def _entries(table: str) -> tuple[tuple[str, str, bool], ...]:
 
 def _at(value: object, path: str) -> object:
     """What lies at a dotted path; None wherever the payload is not shaped like that."""
-    for key in path.split("."):
-        if not isinstance(value, Mapping):
+    for key in _keys(path):
+        if not isinstance(value, dict):  # all that JSON makes; `Mapping` would take twice as long to ask for
             return None
         value = value.get(key)
     return value
+
+
+@cache
+def _keys(path: str) -> tuple[str, ...]:
+    return tuple(path.split("."))
 
 
 def _short_ref(name: str, value: str) -> str:
