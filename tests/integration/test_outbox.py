@@ -91,7 +91,9 @@ class Desk:
 
     async def until_states(self, **wanted: str) -> None:
         async def reached() -> bool:
-            return await self.states() == wanted
+            # Every row: the channels of one notice reach a state one after the other.
+            rows = await self.rows()
+            return {row.title for row in rows} == set(wanted) and all(row.state == wanted[row.title] for row in rows)
 
         await self.until(reached)
 
