@@ -35,8 +35,20 @@ CALL_TRAILER = "Kairos-Call"
 DIFF_MAX = 200_000  # characters
 IDENTIFIER = re.compile(r"[A-Za-z0-9_]{1,64}")
 
+# A repository inside of the tree would be recorded as a link to a commit that nobody has; one without a commit makes
+# `add` fail. So they are left out, and a link that a commit of the run's own made is taken back.
+NESTED = "git ls-files -o --exclude-standard -z | sed -z -n 's,/$,,p'"
+ADD = f"""
+add_all() {{
+  {NESTED} > /tmp/nested
+  {{ printf ':/\\0'; sed -z 's/^/:(top,exclude,literal)/' /tmp/nested; }} > /tmp/wanted
+  git add "$@" --pathspec-from-file=/tmp/wanted --pathspec-file-nul
+}}
+"""
 # A kill in the middle leaves git's locks; whoever held them died with its sandbox, and a checkout has one run.
-COMMIT = """
+COMMIT = (
+    ADD
+    + """
 rm -f .git/index.lock .git/HEAD.lock .git/refs/heads/kairos/run.lock
 range=HEAD; [ -z "$SNAPSHOT" ] || range="$SNAPSHOT..HEAD"
 if [ -n "$CALL" ] && git rev-parse -q --verify HEAD >/dev/null; then
@@ -44,7 +56,8 @@ if [ -n "$CALL" ] && git rev-parse -q --verify HEAD >/dev/null; then
   if [ -n "$found" ]; then echo "$found"; exit 0; fi
 fi
 [ -n "$MAY_COMMIT" ] || exit 0
-git add -A
+add_all -A
+git ls-files -s -z | sed -z -n 's/^160000 [^\t]*\t//p' | git update-index -z --force-remove --stdin
 if git rev-parse -q --verify HEAD >/dev/null; then
   ! git diff --cached --quiet --no-ext-diff HEAD || exit 0
 else
@@ -53,12 +66,16 @@ fi
 git commit -q --no-verify --no-gpg-sign --cleanup=whitespace -F -
 git rev-parse HEAD
 """
-DIFF = """
+)
+DIFF = (
+    ADD
+    + """
 export GIT_INDEX_FILE=/tmp/index
 cp .git/index "$GIT_INDEX_FILE" 2>/dev/null || true
-git add -A -N
+add_all -A -N
 git diff --no-ext-diff --no-textconv "${SNAPSHOT:-$(git hash-object -t tree /dev/null)}"
 """
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +148,11 @@ class Checkouts:
         if _meta(self._place(run.id)) is None:
             return None
         return await self._commit(run, workspace, call=call, text="", variables={"MAY_COMMIT": ""})
+
+    async def nested(self, run: Run, workspace: Workspace) -> tuple[str, ...]:
+        """The repositories that the run made inside of its checkout; no commit holds them. Raises `CheckoutError`."""
+        output = (await self._git(run, workspace).script(NESTED, {})).decode(errors="surrogateescape")
+        return tuple(output.split("\0")[:-1])
 
     async def land(self, run: Run, workspace: Workspace, *, slug: str) -> Landed:
         """Brings the run's commits to the owner: as a branch `kairos/<slug>`, else as a patch file that says why.
@@ -264,9 +286,10 @@ def _mounts(
     tree: Path, workspace: Workspace, *, borrowed: Sequence[Path], writable: tuple[bool, bool]
 ) -> tuple[Mount, ...]:
     root, (files, history) = workspace.path, writable
-    # `.git` is a mount of its own: what is mounted can be neither renamed nor replaced, so that the read-only
-    # parts in it stay those that git reads next time.
-    mounts = [Mount(tree, root, files), Mount(tree / ".git", root / ".git", history)]
+    # What is mounted can be neither renamed nor replaced. So `.git` and `objects` are mounts of their own: a link in
+    # their place would lead the next sandbox, which is told to mount what is in them, anywhere on the host.
+    mounts = [Mount(tree, root, files)]
+    mounts += [Mount(tree / name, root / name, history) for name in (".git", ".git/objects")]
     for name in snapshots.GUARDED:
         mounts.append(Mount(tree / ".git" / name, root / ".git" / name))
     mounts += [Mount(folder, snapshots.borrowed_at(number)) for number, folder in enumerate(borrowed)]

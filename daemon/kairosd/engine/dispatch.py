@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 
+from kairosd.core.budget import allowance_in
 from kairosd.core.levels import Ruling
-from kairosd.core.runs import ENDED, ApprovalState, ParkedOn, Run, RunState
+from kairosd.core.runs import ENDED, Approval, ApprovalState, ParkedOn, Run, RunState
 from kairosd.engine.repository import Place
 from kairosd.engine.runs import Tooling, Worker
 from kairosd.engine.signals import Alarm
@@ -20,6 +21,7 @@ from kairosd.errors import StoreError, TransitionError
 log = logging.getLogger("kairosd.dispatch")
 
 STORE_RETRY = 30  # seconds
+UNWANTED = "the owner did not want it to go on"
 UNENDED = (RunState.QUEUED, RunState.RUNNING, RunState.PARKED, RunState.INTERRUPTED)
 RESUME_WITHIN = timedelta(hours=1)  # design §2: interrupted longer ago than this asks first
 
@@ -123,6 +125,19 @@ class Dispatcher:
                     reason = f"its question needs no answer any more: {opinion.ruling.label}, {opinion.rule}"
                     await self._t.stores.approvals.withdraw(approval.id, reason, now=self._t.clock.now())
 
+    async def refill(self) -> None:
+        """Lets runs go on that asked for money when there is room in their purse again: the question is withdrawn."""
+        for run in await self._t.stores.runs.in_state(RunState.PARKED):
+            if run.parked_on is not ParkedOn.PURSE:
+                continue
+            for approval in await self._t.stores.approvals.of_run(run.id):
+                asked = allowance_in(approval.id, approval.hash) if approval.state is ApprovalState.OPEN else None
+                if asked and await self._t.asking.purses.suffices(run, asked):
+                    with contextlib.suppress(TransitionError):  # answered in this moment
+                        reason = "there is room in its purse again"
+                        await self._t.stores.approvals.withdraw(approval.id, reason, now=self._t.clock.now())
+                        self.wake()
+
     async def _start(self, queued: Run, group: asyncio.TaskGroup) -> None:
         place = self._places.get(queued.workspace)
         if place is None:
@@ -170,10 +185,12 @@ class Dispatcher:
     async def _drive(self, worker: Worker) -> None:
         while True:
             try:
-                if not await self._denied(worker.run):
+                if (denied := await self._denied(worker.run)) is None:
                     return await worker.drive()
-                reason = "the owner did not want it to go on"
-                return await self._t.ending.give_up(worker.run, RunState.CANCELLED, reason=reason)
+                about_money = allowance_in(denied.id, denied.hash) is not None
+                state = RunState.OVER_BUDGET if about_money else RunState.CANCELLED
+                reason = "its purse was empty, and no more was allowed" if about_money else UNWANTED
+                return await self._t.ending.give_up(worker.run, state, reason=reason)
             except TransitionError:
                 if (await self._t.stores.runs.get(worker.run.id)).state in ENDED:
                     return None  # ended by somebody else meanwhile: what they wrote stands
@@ -182,12 +199,12 @@ class Dispatcher:
                 # A full disk: all that was done is in the ledger, so the run is taken up again where it stopped.
                 await self._t.clock.sleep(STORE_RETRY)
 
-    async def _denied(self, run: Run) -> bool:
-        """Whether the question this run was parked on, if it was about the run itself, was answered with no."""
+    async def _denied(self, run: Run) -> Approval | None:
+        """The question this run was parked on, if it was about the run itself and the answer was no."""
         for approval in await self._t.stores.approvals.of_run(run.id):
             if not approval.call:
-                return approval.state in (ApprovalState.DENIED, ApprovalState.EXPIRED)
-        return False
+                return approval if approval.state in (ApprovalState.DENIED, ApprovalState.EXPIRED) else None
+        return None
 
     async def _cancel(self, run: Run) -> None:
         task = self._workers.get(run.id)

@@ -15,20 +15,36 @@ ALTERNATES_MAX = 5  # git's own limit for chains, alt_odb_usable()
 
 # Over what the repository's own configuration says. The environment carries it, so that it also holds for every git
 # that a script or git itself starts; safe.directory counts from here, since this scope is the caller's.
+# What git would start comes to nothing: "false" is a program that fails, and "" ends the list of helpers before it.
+# Not here: diff.ignoreSubmodules, which would hide a submodule's change from what wakes us.
 SETTINGS = {
+    "core.alternateRefsCommand": "true",
+    "core.askPass": "",
+    "core.editor": "false",
     "core.fsmonitor": "false",
     "core.hooksPath": "/dev/null",
     "core.pager": "cat",
     "core.quotePath": "false",
+    "core.sshCommand": "false",
     "color.ui": "false",
     "commit.gpgSign": "false",
+    "credential.helper": "",
     "fetch.fsckObjects": "true",
+    "format.pretty": "medium",
     "gc.auto": "0",
+    "gpg.openpgp.program": "false",
+    "gpg.program": "false",
+    "gpg.ssh.defaultKeyCommand": "false",
+    "gpg.ssh.program": "false",
+    "gpg.x509.program": "false",
     "log.showSignature": "false",
     "maintenance.auto": "false",
     "protocol.ext.allow": "never",
     "safe.directory": "*",
+    "sequence.editor": "false",
+    "status.submoduleSummary": "false",
     "submodule.recurse": "false",
+    "tag.gpgSign": "false",
 }
 ENVIRONMENT: Mapping[str, str] = {
     "PATH": SEARCH,

@@ -11,6 +11,7 @@ bytes of length, then JSON, binary fields in base64.
           {"cancel_all": true}                                                            kill all of them
     out:  {"id", "code", "stdout", "stderr", "timed_out", "truncated"} or {"id", "error"}  how it ended
           {"idle": true}                                                                  nothing to do for IDLE_SECONDS
+          {"pid"}                                                                         who we are, once at the start
 
 `stdin` is "own" (the pipe before it; nothing for the first), "null" or "data" (the file that `inherit` has at 0);
 `stdout` and `stderr` are "own", "null", "stderr" and "stdout". The last command's own stdout and the own stderr of all
@@ -32,7 +33,7 @@ import sys
 import time
 from typing import Any
 
-from kairosd.executor import processes
+from kairosd.executor import fences, processes
 
 IDLE_SECONDS = 20.0
 FRAME_MAX = 256 * 1024 * 1024
@@ -103,7 +104,8 @@ class Server:
         self.incoming = bytearray()
         self.outgoing = bytearray()
         self.alive = True
-        self.watching = processes.unlimited()
+        self.fence = fences.build(processes.PROCESSES) if processes.unlimited() else None
+        self.watching = processes.unlimited() and self.fence is None
         self.others = 0  # tasks of the machine that are none of ours, when they were last told apart
         self.wake, wake_in = os.pipe()
         for descriptor in (self.wake, wake_in):
@@ -125,7 +127,7 @@ class Server:
         while self.alive:
             ready = self.selector.select(self._patience())
             if not ready and not self.jobs:
-                self._send({"idle": True})
+                self.send({"idle": True})
             for key, events in ready:
                 self._handle(key, events)
             self._enforce()
@@ -133,10 +135,9 @@ class Server:
             self._reap()
         for job in self.jobs.values():
             job.kill()
-        while children := processes.children():
-            for pid in children:
-                processes.kill_group(pid)
-            processes.collect(block=True)
+        processes.end_children()
+        if self.fence is not None:
+            fences.remove(self.fence)
 
     def _patience(self) -> float:
         if not self.jobs:
@@ -188,7 +189,7 @@ class Server:
         try:
             self._start(request)
         except (OSError, ValueError) as error:
-            self._send({"id": request["id"], "error": str(error)})
+            self.send({"id": request["id"], "error": str(error)})
 
     def _start(self, request: dict[str, Any]) -> None:
         job = Job(request)
@@ -199,7 +200,7 @@ class Server:
             for command in request["commands"]:
                 after, out = (-1, stdout_in) if command is request["commands"][-1] else os.pipe()
                 theirs += [] if after < 0 else [after, out]
-                pid = processes.launch(command, stdin=source, stdout=out, stderr=stderr_in)
+                pid = processes.launch(command, stdin=source, stdout=out, stderr=stderr_in, fence=self.fence)
                 job.codes[pid] = None
                 job.groups.add(pid)
                 source = after
@@ -245,19 +246,14 @@ class Server:
 
         One small read tells whether a closer look, which costs milliseconds, can find anything.
         """
-        if (
-            not self.watching
-            or not self.jobs
-            or (every := processes.count_tasks()) <= self.others + processes.PROCESSES
-        ):
+        if not self.watching or not self.jobs:
+            return
+        if (every := processes.count_tasks()) <= self.others + processes.PROCESSES:
             return
         found = processes.count_below(os.getpid())
         self.others = every - sum(found.values())
-        crowds = [
-            job
-            for job in self.jobs.values()
-            if sum(map(found.get, job.codes, [0] * len(job.codes))) > processes.PROCESSES
-        ]
+        sizes = [(job, sum(found.get(pid, 0) for pid in job.codes)) for job in self.jobs.values()]
+        crowds = [job for job, size in sizes if size > processes.PROCESSES]
         if not crowds and sum(found.values()) > processes.PROCESSES * len(self.jobs):
             crowds = [*self.jobs.values()]  # those that have left their jobs cannot be told apart
         for job in crowds:
@@ -294,9 +290,9 @@ class Server:
             if descriptor in job.open:
                 self._close(job, descriptor)
         del self.jobs[job.number]
-        self._send(job.answer())
+        self.send(job.answer())
 
-    def _send(self, answer: dict[str, Any]) -> None:
+    def send(self, answer: dict[str, Any]) -> None:
         text = json.dumps(answer).encode()
         self.outgoing += struct.pack(">I", len(text)) + text
         self._flush()
@@ -314,10 +310,25 @@ class Server:
 
 
 def main() -> None:
-    """Serves the socket whose number is the first argument."""
-    daemon = os.getppid()
+    """Serves the socket whose number is the first argument, in a process that the first one only waits for."""
+    processes.adopt_orphans()
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    first = os.getpid()
+    if server := os.fork():
+        channel.close()
+        _outlive(server)
+        return
     processes.adopt_orphans()
     processes.die_with_parent(signal.SIGTERM)
-    server = Server(socket.socket(fileno=int(sys.argv[1])))
-    if os.getppid() == daemon:
-        server.serve()
+    made = Server(channel)
+    made.send({"pid": os.getpid()})
+    if os.getppid() == first:
+        made.serve()
+
+
+def _outlive(server: int) -> None:
+    """Ends what a server that was killed leaves: bwrap asks to die with its parent only late in building a sandbox."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    os.waitpid(server, 0)
+    processes.end_children()

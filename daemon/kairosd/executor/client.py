@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
+import os
+import signal
 import socket
 import struct
 import sys
@@ -14,13 +17,13 @@ from typing import Any
 
 import kairosd
 from kairosd.errors import ExecutorError
-from kairosd.executor import child
 from kairosd.ports import Launch, Outcome
 
 CLOSE_SECONDS = 5.0
 END_SECONDS = 0.3  # for the answers to an emergency stop, which has a second for everything
+CHILD = "kairosd.executor.child"  # by name: what it imports (ctypes, resource) is no business of the daemon's
 # What the child runs. Our packages come last on its path, so that nothing beside them can stand in for a library.
-START = f"import sys; sys.path.append({str(Path(kairosd.__file__).parents[1])!r}); import {child.__name__} as child; "
+START = f"import sys; sys.path.append({str(Path(kairosd.__file__).parents[1])!r}); import {CHILD} as child; "
 START += "child.main()"
 
 
@@ -53,7 +56,7 @@ class ProcessExecutor:
     async def end_all(self) -> None:
         """Kills every job; the process too, where it does not answer, since they all die with it."""
         if (link := self._link) is not None and link.usable and not await link.cancel_all(END_SECONDS):
-            link.process.kill()
+            link.kill()
 
     async def close(self) -> None:
         """Ends the process and everything it started."""
@@ -65,7 +68,7 @@ class ProcessExecutor:
     @property
     def pid(self) -> int | None:
         """The child's process id; None while there is none."""
-        return self._link.process.pid if self._link is not None and self._link.usable else None
+        return self._link.pid if self._link is not None and self._link.usable else None
 
     async def _connected(self) -> _Link:
         async with self._starting:
@@ -85,6 +88,7 @@ class _Link(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.usable = True
+        self.pid: int | None = None
         self._number = 0
         self._waiting: dict[int, asyncio.Future[Outcome]] = {}
         self._incoming = bytearray()
@@ -117,8 +121,13 @@ class _Link(asyncio.Protocol):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self.process.wait()
         except TimeoutError:
-            self.process.kill()
+            self.kill()
             await self.process.wait()
+
+    def kill(self) -> None:
+        """Kills the server; the process that waits for it ends what it leaves."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid or self.process.pid, signal.SIGKILL)
 
     def data_received(self, data: bytes) -> None:
         self._incoming += data
@@ -146,6 +155,9 @@ class _Link(asyncio.Protocol):
         self.transport.write(struct.pack(">I", len(frame)) + frame)
 
     def _answered(self, message: Mapping[str, Any]) -> None:
+        if "pid" in message:
+            self.pid = message["pid"]
+            return
         if "idle" in message:
             if not self._waiting:  # else a job of ours crossed its question
                 self.usable = False

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import base64
 import ctypes
+import errno
 import fcntl
 import os
 import resource
 import signal
 import struct
 from typing import Any
+
+from kairosd.executor import fences
 
 PROCESSES = 512  # tasks a job may add to what its user already runs
 PR_SET_PDEATHSIG = 1
@@ -31,11 +34,12 @@ def die_with_parent(number: int) -> None:
     _libc.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
-def launch(command: dict[str, Any], *, stdin: int, stdout: int, stderr: int) -> int:
+def launch(command: dict[str, Any], *, stdin: int, stdout: int, stderr: int, fence: str | None = None) -> int:
     """Starts one command of a pipeline between those descriptors; its process id, which is its group's too.
 
-    A `stdin` below zero is none: the command reads /dev/null. Data comes as a file, not by a pipe, since programs tell
-    the two apart (`wc < FILE` does). Raises `OSError` and `ValueError`; the descriptors stay open on our side.
+    With a `fence` it is put into that group first. A `stdin` below zero is none: the command reads /dev/null. Data
+    comes as a file, not by a pipe, since programs tell the two apart (`wc < FILE` does). Raises `OSError` and
+    `ValueError`; the descriptors stay open on our side.
     """
     made = {int(number): _in_memory(base64.b64decode(text)) for number, text in command["inherit"].items()}
     try:
@@ -46,13 +50,13 @@ def launch(command: dict[str, Any], *, stdin: int, stdout: int, stderr: int) -> 
             1: {"own": stdout, "null": null, "stderr": stderr}[command["stdout"]],
             2: {"own": stderr, "null": null, "stdout": stdout}[command["stderr"]],
         }
-        return _spawn(command, wired | {number: made[number] for number in made if number > 2})
+        return _spawn(command, wired | {number: made[number] for number in made if number > 2}, fence=fence)
     finally:
         for descriptor in made.values():
             os.close(descriptor)
 
 
-def _spawn(command: dict[str, Any], descriptors: dict[int, int]) -> int:
+def _spawn(command: dict[str, Any], descriptors: dict[int, int], *, fence: str | None) -> int:
     """Forks and executes; `descriptors` maps the child's numbers to ours."""
     argv = [_word(word) for word in command["argv"]]
     env = {_word(name): _word(value) for name, value in command["env"].items()}
@@ -62,6 +66,8 @@ def _spawn(command: dict[str, Any], descriptors: dict[int, int]) -> int:
     if pid == 0:
         try:
             tell = fcntl.fcntl(tell, fcntl.F_DUPFD_CLOEXEC, max(descriptors) + 1)
+            if fence is not None and not fences.enter(fence):
+                raise OSError(errno.EPERM, "its control group is gone")
             _confine(us, processes)
             _arrange(descriptors)
             os.chdir(cwd)
@@ -174,6 +180,14 @@ def children() -> list[int]:
         return []  # a kernel without this file: groups are still killed and reaped
     with os.fdopen(listing) as file:
         return [int(pid) for pid in file.read().split()]
+
+
+def end_children() -> None:
+    """Kills our children with their groups, and those that become ours by that, until there are none."""
+    while found := children():
+        for pid in found:
+            kill_group(pid)
+        collect(block=True)
 
 
 def collect(*, block: bool) -> list[tuple[int, int]]:

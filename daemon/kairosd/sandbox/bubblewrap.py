@@ -9,6 +9,7 @@ with an *empty* environment: its process is number 1 in there, and `--clearenv` 
 from __future__ import annotations
 
 import asyncio
+import grp
 import os
 import platform
 import pwd
@@ -26,6 +27,7 @@ ROOT_LINKS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 LOADER = ("/etc/ld.so.cache", "/etc/alternatives")  # how programs find their libraries, and Debian its programs
 FILTER_FD, USERS_FD, GROUPS_FD, MASKS_FD = 10, 11, 12, 20
 MASKS_MAX = 500
+FALLBACK_NAME = "kairos"
 ISOLATION = ("--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "kairos")
 # /proc/sys obeys the user id 0, also without capabilities: run by root, a writable /proc would be a way out.
 PLACES = ("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--ro-bind", "/usr", "/usr", "--remount-ro", "/proc")
@@ -83,8 +85,8 @@ class Bubblewrap:
         user, group = os.getuid(), os.getgid()
         inherit = {
             FILTER_FD: seccomp.program(platform.machine()),
-            USERS_FD: f"kairos:x:{user}:{group}:Kairos:/tmp:/bin/sh\n".encode(),
-            GROUPS_FD: f"kairos:x:{group}:\n".encode(),
+            USERS_FD: f"{_user_name(user)}:x:{user}:{group}::/tmp:/bin/sh\n".encode(),
+            GROUPS_FD: f"{_group_name(group)}:x:{group}:\n".encode(),
         }
         words = [program, *ISOLATION, *PLACES, *_root(), "--seccomp", str(FILTER_FD)]
         words += ["--ro-bind-data", str(USERS_FD), "/etc/passwd", "--ro-bind-data", str(GROUPS_FD), "/etc/group"]
@@ -117,6 +119,21 @@ class Bubblewrap:
             raise SandboxError(f"{mount.source} is no folder and no plain file, so it is not shown to a sandbox")
         if source == Path("/") or any(path.is_relative_to(source) for path in self._forbidden):
             raise SandboxError(f"{mount.source} holds more than a program may see: name a folder below it")
+
+
+def _user_name(number: int) -> str:
+    """The owner's own name, as `ls -l` shows it outside; a number may have none."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return FALLBACK_NAME
+
+
+def _group_name(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return FALLBACK_NAME
 
 
 def _root() -> Iterator[str]:
