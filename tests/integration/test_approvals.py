@@ -29,6 +29,7 @@ pytestmark = pytest.mark.anyio
 
 ASK_BELL = '[[policy.rules]]\nverdict = "ask"\ntool = "bell"\n'
 ASK_WRITE = '[[policy.rules]]\nverdict = "ask"\ntool = "write"\n'
+ASK_BASH = '[policy]\nask = ["bash"]\n'  # what merely lacks permission is first given back to the model
 DENY_BELL = '[[policy.rules]]\nverdict = "deny"\ntool = "bell"\n'
 SCRIPT = use("shell", command="bash deploy.sh staging")
 
@@ -57,6 +58,7 @@ class RecordedRequest(RequestApproval):
 def setup(tmp_path: Path) -> Iterator[Setup]:
     with open_setup(tmp_path) as made:
         made.workspace = 'level = "sandboxed"'
+        made.config = ASK_BASH
         made.write("deploy.sh", "echo deployed\n")
         made.write("sub/deploy.sh", "echo deployed\n")
         yield made
@@ -104,7 +106,7 @@ async def test_a_yes_runs_exactly_what_was_asked(setup: Setup, shell: Recorded) 
         assert (await bench.run(run)).state is RunState.DONE_UNCHECKED
         (notice, *_) = await bench.notices()
     assert shell.ran == ["bash deploy.sh staging"]
-    for told in ("deploy it", "$0.0001", "its arguments say", "What it does:"):
+    for told in ("deploy it", "$0.0001", "ask list has bash", "What it does:"):
         assert told in notice.body
 
 
@@ -154,7 +156,7 @@ async def test_a_folder_that_became_a_link_is_asked_about_anew(setup: Setup, she
 async def test_arguments_that_were_swapped_are_asked_about_anew(
     setup: Setup, shell: Recorded, asked: ToolUse, swapped: dict[str, str]
 ) -> None:
-    setup.config = '[[policy.rules]]\nverdict = "ask"\ntool = "read"\n'
+    setup.config += '[[policy.rules]]\nverdict = "ask"\ntool = "read"\n'
     setup.actor.add(says("", asked))
     async with working(setup, shell) as bench:
         run = await bench.tell()

@@ -19,7 +19,8 @@ from tests.engine_bench import Setup
 from tests.fakes import ManualClock, says, use
 
 from kairosd.core.events import Tier
-from kairosd.core.runs import Run, RunState
+from kairosd.core.messages import ToolUse
+from kairosd.core.runs import CallState, Run, RunState
 from kairosd.core.shell.plans import Command, Operator, Pipeline, Plan, Stream
 from kairosd.core.shell.syntax import read_line
 from kairosd.core.workspaces import Workspace
@@ -27,7 +28,7 @@ from kairosd.engine.checkouts import Checkouts
 from kairosd.engine.commands import ENVIRONMENT, Ground, PlanRunner, workspace_mounts
 from kairosd.errors import CheckoutError, ShellFormError
 from kairosd.executor.client import ProcessExecutor
-from kairosd.ports import Mount, Outcome
+from kairosd.ports import Mount, Outcome, Query
 from kairosd.sandbox import bubblewrap
 from kairosd.system.files import LocalFiles
 
@@ -603,3 +604,58 @@ async def test_a_form_refusal_goes_back_and_makes_no_checkout(setup: Setup) -> N
         run = await bench.tell()
         assert (await bench.results(run))[0]
         assert (await bench.run(run)).base is None
+
+
+@pytest.mark.parametrize("call", [use("shell", command="cat /etc/passwd"), use("write", path=".git/x", content="x")])
+async def test_what_is_denied_makes_no_checkout(setup: Setup, call: ToolUse) -> None:
+    setup.config = '[policy]\ndeny = ["make"]\n[[policy.rules]]\nverdict = "deny"\npath = ".git/**"\n'
+    in_git(setup).commit()
+    setup.actor.add(says("", use("shell", command="make all"), call), FINISH)
+    async with setup.running() as bench:
+        run = await bench.tell()
+        denied = [one.state for one in await bench.stores.runs.calls(run) if one.tool != "finish"]
+        assert denied == [CallState.DENIED] * 2
+        assert (await bench.run(run)).base is None
+    assert not (setup.folder / "home/checkouts" / run).exists()
+
+
+async def test_what_is_denied_or_asked_where_no_checkout_can_be_goes_back_to_the_model(setup: Setup) -> None:
+    """Else the owner is asked about a folder, for the sake of a call that will not happen."""
+    setup.config = '[policy]\ndeny = ["make"]\n'
+    lines = ("make all", "python nowhere/../../x.py", "bash -c x")
+    setup.actor.add(says("", *(use("shell", command=line) for line in lines)), FINISH)
+    async with setup.running() as bench:
+        run = await bench.tell()
+        assert (await bench.run(run)).state is RunState.DONE_UNCHECKED
+        denied, outside, asked = await bench.calls(run, "shell")
+        assert not await bench.stores.approvals.find(Query())
+    assert (denied.state, denied.result) == (CallState.DENIED, "denied: the owner's deny list has make")
+    assert outside.state is CallState.DENIED
+    assert asked.state is CallState.FAILED
+    assert "there can be no checkout" in asked.result
+    assert "is not the root" in asked.result
+
+
+async def test_what_would_be_allowed_where_no_checkout_can_be_asks_the_owner_for_one(setup: Setup) -> None:
+    setup.actor.add(says("", use("shell", command="python x.py")), FINISH)
+    async with setup.running() as bench:
+        run = await bench.run(await bench.tell())
+        (approval,) = await bench.stores.approvals.find(Query())
+    assert run.state is RunState.PARKED
+    assert "git init" in approval.question
+
+
+async def test_a_question_about_a_line_in_an_absolute_folder_can_be_asked(setup: Setup) -> None:
+    setup.config = '[policy]\nask = ["python3"]\n'
+    world = in_git(setup)
+    world.put("src/x.py", "print('here')\n")
+    world.commit()
+    setup.actor.add(says("", use("shell", command=f"cd {setup.root}/src && python3 x.py")), FINISH)
+    async with setup.running() as bench:
+        run = await bench.tell()
+        (approval,) = await bench.stores.approvals.find(Query())
+        assert "src/x.py as it is now" in approval.question
+        await bench.answer()
+        (call,) = await bench.calls(run, "shell")
+    assert call.state is CallState.SUCCEEDED
+    assert "here" in call.result

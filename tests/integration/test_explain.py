@@ -216,3 +216,18 @@ def test_of_the_corpus_nothing_runs_that_must_not_and_everything_that_may(ground
         if (row["expected"] == "allow") is not (found["verdict"] == "allow")
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize("size", [20_000, 1 << 40], ids=["long", "without end"])
+def test_a_policy_file_is_not_read_further_than_it_may_be_long(ground: Ground, size: int) -> None:
+    ground.config(f'[[workspaces]]\npath = "{ground.folder}"\nlevel = "sandboxed"\ntrusted = true\n')
+    with (ground.folder / ".kairos.toml").open("wb") as file:
+        file.truncate(size)
+    row = ground.one("ls")
+    assert (row["verdict"], "more than" in row["reason"]) == ("ask", True)
+
+
+def test_a_line_of_absurd_depth_is_no_command(ground: Ground) -> None:
+    told = ground.explain("--file", "-", "--json", stdin="[" * 200_000 + '\n"ls"\n')
+    assert (told.code, [row["verdict"] for row in told.rows]) == (2, ["allow"])
+    assert "-:1: not a JSON string" in told.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,17 @@ async def test_a_plan_is_bound_to_the_content_of_its_scripts(tmp_path: Path) -> 
     assert await TOOL.plan(arguments, made.context) != first
     made.put("run.sh", "echo one\n")
     assert await TOOL.plan(arguments, made.context) == first
+
+
+async def test_scripts_are_named_from_the_workspace_wherever_a_line_stands(tmp_path: Path) -> None:
+    made = bench(tmp_path)
+    made.put("src/run.py", "print(1)\n")
+    root = made.context.workspace.path
+    for line in (f"cd {root}/src && python run.py", "cd src && python run.py", f"python {root}/src/run.py"):
+        plan = await TOOL.plan({"command": line}, made.context)
+        assert [*plan["scripts"].items()] == [("src/run.py", sha256(b"print(1)\n").hexdigest())], line  # type: ignore[union-attr]
+    outside = await TOOL.plan({"command": f"cd {root}/.. && python run.py; python /etc/x.py"}, made.context)
+    assert outside["scripts"] == {}
 
 
 async def test_only_what_reads_is_run_again_after_a_crash(tmp_path: Path) -> None:

@@ -62,12 +62,14 @@ class Ruling(IntEnum):
 class Opinion:
     """What one check says of a call, and the rule that made it say so.
 
-    `guarded`: it is about a protected or a secret path, where only the owner's word on the spot counts.
+    `guarded`: it is about a protected or a secret path, where only the owner's word on the spot counts. `fix` is what
+    to do instead of a command that merely lacks permission; "" where somebody wants to be asked.
     """
 
     ruling: Ruling
     rule: str
     guarded: bool = False
+    fix: str = ""
 
 
 _SEEN = frozenset({Permission.READ, Permission.NOTIFY, Permission.CONTROL})

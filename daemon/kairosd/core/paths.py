@@ -41,8 +41,22 @@ def _matches_one(path: PurePosixPath, glob: str) -> bool:
 
 
 def _match_parts(parts: tuple[str, ...], globs: tuple[str, ...]) -> bool:
-    if not globs:
-        return not parts
-    if globs[0] == "**":
-        return any(_match_parts(parts[skip:], globs[1:]) for skip in range(len(parts) + 1))
-    return bool(parts) and fnmatch.fnmatchcase(parts[0], globs[0]) and _match_parts(parts[1:], globs[1:])
+    """All readings at once, as an automaton: tried one by one, a few `**` in a row would take for ever."""
+    if globs[:1] == ("**",) and len(globs) == 2 and globs[1] != "**":  # most are so
+        return bool(parts) and fnmatch.fnmatchcase(parts[-1], globs[1])
+    reached = _onward(globs, {0})
+    for part in parts:
+        stayed = {at for at in reached if globs[at : at + 1] == ("**",)}
+        passed = {at + 1 for at in reached - stayed if at < len(globs) and fnmatch.fnmatchcase(part, globs[at])}
+        reached = _onward(globs, stayed | passed)
+    return len(globs) in reached
+
+
+def _onward(globs: tuple[str, ...], reached: set[int]) -> set[int]:
+    """With the places behind each `**` that may stand for no folder."""
+    found = set(reached)
+    for at in reached:
+        while globs[at : at + 1] == ("**",):
+            at += 1
+            found.add(at)
+    return found

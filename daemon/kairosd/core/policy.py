@@ -59,10 +59,14 @@ class Policy:
 
 
 def worst(opinions: Iterable[Opinion]) -> Opinion:
-    """The strictest opinion; the first of equals, so that the cause named is stable. Guarded where any of them is."""
+    """The strictest opinion; the first of equals, so that the cause named is stable.
+
+    Guarded where any of them is; with a fix only where each that is as strict has one.
+    """
     found = tuple(opinions)
     strictest = max(found, key=lambda opinion: opinion.ruling)
-    return replace(strictest, guarded=any(opinion.guarded for opinion in found))
+    fix = strictest.fix if all(one.fix for one in found if one.ruling is strictest.ruling) else ""
+    return replace(strictest, guarded=any(opinion.guarded for opinion in found), fix=fix)
 
 
 def judge_path(policy: Policy, *, path: str, writes: bool) -> Opinion:

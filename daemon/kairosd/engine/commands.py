@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import posixpath
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -25,7 +25,7 @@ from kairosd.core.shell import programs as shell_programs
 from kairosd.core.shell.plans import Command, Operator, Pipeline, Plan, Stream
 from kairosd.core.shell.programs import ProgramClass, Use
 from kairosd.core.workspaces import Workspace
-from kairosd.engine import git, snapshots
+from kairosd.engine import credentials, git, snapshots
 from kairosd.engine.executables import Needs, NotRunnableError, Scene, real_folders
 from kairosd.errors import SandboxError, ToolError
 from kairosd.ports import Files, Job, Mount, Outcome, Sandbox, Tool
@@ -115,7 +115,9 @@ class PlanRunner:
                     bins += (path,)
                     own += (Mount(path, path),)
         scene = Scene(workspace.path, own, bins)
-        return _Work(ground, self._files, scene, scene.needs(), _secrets(ground))
+        return _Work(
+            ground, self._files, scene, scene.needs(), _secrets(ground, self._files), _credentials(ground, self._files)
+        )
 
 
 @dataclass(slots=True)
@@ -127,6 +129,7 @@ class _Work:
     scene: Scene
     needs: Needs
     secrets: tuple[Path, ...]
+    credentials: tuple[Path, ...]
     cwd: str = "."
 
     def enter(self, pipeline: Pipeline, folder: str) -> Outcome:
@@ -207,6 +210,8 @@ class _Work:
         host = mounts[-1].source / path
         if not host.exists() or host.is_dir():
             raise ToolError(f"{command.stdin}: {'Is a directory' if host.is_dir() else 'No such file or directory'}")
+        if command.stdin.endswith("/"):
+            raise ToolError(f"{command.stdin}: Not a directory")
         content = self.files.read(mounts[-1].source, str(path), limit=INPUT_MAX + 1)
         if len(content) > INPUT_MAX:
             raise ToolError(f"{command.stdin}: File too large")
@@ -216,7 +221,9 @@ class _Work:
         """What shows as empty; a secret that a reader names by itself was asked about, and so is shown to it."""
         named = use.reads if use is not None and kind is ProgramClass.READER else ()
         shown = {Path(os.path.normpath(self.scene.root / self.cwd / name)) for name in named}
-        return tuple(path for path in self.secrets if path not in shown)
+        hidden = (path for path in self.secrets if path not in shown)
+        gits_own = use is not None and use.program == "git" and not use.borrowed
+        return (*hidden, *(() if gits_own else (path for path in self.credentials if path not in shown)))
 
 
 def reads_only(plan: Plan, workspace: Workspace) -> bool:
@@ -231,9 +238,19 @@ def scripts_of(plan: Plan, workspace: Workspace) -> tuple[str, ...]:
         use = use_of(command, workspace)
         named = use.scripts if use is not None else ()
         named = (*named, command.argv[0]) if "/" in command.argv[0] else named
-        paths = (os.path.normpath(Path(cwd) / name) for name in named if not name.startswith("/"))
-        found += [path for path in paths if not path.startswith("..")]
-    return tuple(dict.fromkeys(found))
+        found += [f"{cwd}/{name}" if not name.startswith("/") else name for name in named]
+    return _inside(found, workspace)
+
+
+def folders_of(plan: Plan, workspace: Workspace) -> tuple[str, ...]:
+    """The folders that the plan's commands run in, relative to the workspace; those outside are left out."""
+    return _inside((cwd for _, cwd in plan.commands), workspace)
+
+
+def _inside(paths: Iterable[str], workspace: Workspace) -> tuple[str, ...]:
+    root = workspace.path
+    relative = dict.fromkeys(posixpath.relpath(root / path, root) for path in paths)
+    return tuple(path for path in relative if path.split("/")[0] != "..")
 
 
 def use_of(command: Command, workspace: Workspace) -> Use | None:
@@ -257,6 +274,18 @@ def needs_checkout(tool: Tool, arguments: JsonObject, *, level: Level, workspace
     except ToolError:
         return False  # it goes back to the model as it is
     return plan is not None and level > Level.OBSERVE and not reads_only(plan, workspace)
+
+
+def changes(tool: Tool, arguments: JsonObject, *, workspace: Workspace) -> bool:
+    """Whether a call that succeeds changes what other calls find: not one that reads or runs the workspace's code."""
+    try:
+        plan = tool.commands(arguments)
+    except ToolError:
+        return False
+    if plan is None:
+        return tool.effect
+    looking = (ProgramClass.READER, ProgramClass.CONFINED)
+    return any(kind_of(use_of(command, workspace)) not in looking for command, _ in plan.commands)
 
 
 def signature(author: tuple[str, str], now: datetime) -> Mapping[str, str]:
@@ -287,7 +316,7 @@ def _joined(before: Outcome, after: Outcome) -> Outcome:
     )
 
 
-def _secrets(ground: Ground) -> tuple[Path, ...]:
+def _secrets(ground: Ground, files: Files) -> tuple[Path, ...]:
     """The files to be masked, where the sandbox shows them. Shared folders hold libraries' own: `cacert.pem` is none.
 
     Raises `SandboxError` where there are too many files to be sure.
@@ -305,4 +334,13 @@ def _secrets(ground: Ground) -> tuple[Path, ...]:
             )
         paths = (os.path.relpath(folder / each, root) for each in names)
         found += [ground.workspace.path / path for path in paths if matches(path, ground.secrets)]
+        if folder.name == ".git" and credentials.holds_credential(files, folder / "config"):  # of a clone in it
+            found.append(ground.workspace.path / os.path.relpath(folder / "config", root))
     return tuple(found)
+
+
+def _credentials(ground: Ground, files: Files) -> tuple[Path, ...]:
+    """Git's configuration files with a credential in them, where the sandbox shows them."""
+    root, shown = ground.folder, ground.workspace.path
+    found = credentials.configurations(files, root)
+    return tuple(shown / path.relative_to(root) if path.is_relative_to(root) else path for path in found)

@@ -13,7 +13,7 @@ from kairosd.core.policy import Policy, judge_path, judge_rules, worst
 from kairosd.core.runs import Run
 from kairosd.core.shell.plans import Command, Plan
 from kairosd.core.shell.programs import Program, ProgramClass, Use, read_use
-from kairosd.core.shell.verdicts import Place, allowed_by_owner, judge_command, permission_of
+from kairosd.core.shell.verdicts import Place, advice, allowed_by_owner, judge_command, permission_of
 from kairosd.engine.terms import Terms
 from kairosd.errors import ToolError
 from kairosd.ports import Tool
@@ -102,6 +102,7 @@ class Gate:
             opinions = judge_command(lists, command, use=listed, place=Place(seen, cwd, follow))
             opinions += [Opinion(Ruling.ASK, policy.doubt)] if policy.doubt else []
             limits = [judge_level(level, permission), judge_taint(run.taint, permission)]
+            limits = [replace(one, fix=advice(use)) for one in limits]
             # The first of equals is the reason that is told: what grants it, or what is wrong with this very command.
             granted = all(one.ruling is Ruling.ALLOW for one in limits)
             judged.append(Judged(command, cwd, permission, (*limits, *opinions) if granted else (*opinions, *limits)))

@@ -10,6 +10,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+from kairosd.core.events import Tier
 from kairosd.core.ids import mint
 from kairosd.core.levels import Level, Opinion, Ruling
 from kairosd.core.messages import ToolUse
@@ -18,6 +19,7 @@ from kairosd.core.questions import bound_hash, describe, effect_of, escaped, exa
 from kairosd.core.runs import Approval, ApprovalState, Call, CallState, ParkedOn, Run, call_hash
 from kairosd.core.secrets import Scrubber
 from kairosd.core.shell.plans import Plan
+from kairosd.engine.commands import folders_of
 from kairosd.engine.gate import Gate
 from kairosd.errors import ExecutorError, SandboxError, ShellFormError, ToolError, TransitionError
 from kairosd.ports import Clock, Files, Stores, Tool, ToolAnswer, ToolContext
@@ -112,11 +114,25 @@ class Ledger:
             return Settled(ToolAnswer(call.result), error=True)
         try:
             return await self._go(run, call, tool=tool, context=context)
-        except ShellFormError as error:
-            call = replace(call, rule=f"form: {error.message}")
-            return await self._refuse(call, CallState.DENIED, reason=str(error))
         except ToolError as error:
-            return await self._refuse(call, CallState.FAILED, reason=str(error))
+            return await self._unfit(call, error)
+
+    async def forestall(self, run: Run, call: Call, *, tool: Tool, root: Path, files: Files) -> Settled | Ruling | None:
+        """Ends a new call that cannot come to happen, before a place to do it in is made; else what the gate says.
+
+        None for a call that has a history: only `settle` knows what to do with that.
+        """
+        if call.state is not CallState.REQUESTED:
+            return None
+        try:
+            opinion = await self.judge(run, call, tool=tool, root=root, files=files)
+        except ToolError as error:
+            return await self._unfit(call, error)
+        return await self._deny(call, opinion) if opinion.ruling is Ruling.DENY else opinion.ruling
+
+    async def fail(self, call: Call, reason: str) -> Settled:
+        """Ends a call that could not be made."""
+        return await self._refuse(call, CallState.FAILED, reason=reason)
 
     async def judge(self, run: Run, call: Call, *, tool: Tool, root: Path, files: Files) -> Opinion:
         """What the gate says of the call now. Raises `ToolError` for arguments that cannot be judged."""
@@ -136,8 +152,7 @@ class Ledger:
                 raise Park(ParkedOn.APPROVAL, None)
             await self._approvals.withdraw(approval.id, opinion.rule, now=self._clock.now())
         if opinion.ruling is Ruling.DENY:
-            told = f"denied: {opinion.rule}"
-            return await self._refuse(replace(call, rule=opinion.rule), CallState.DENIED, reason=told)
+            return await self._deny(call, opinion)
         if tool.effect:
             call = replace(call, plan=await tool.plan(call.arguments, context))
         if approval is not None and approval.state in ANSWERED:
@@ -145,7 +160,13 @@ class Ledger:
             await self._use(run, call, approval=approval, matter=matter)
         elif opinion.ruling is Ruling.ASK:
             matter = await self._matter(run, call, tool=tool, context=context, guarded=opinion.guarded)
-            call = await self._granted(run, call, matter=matter, rule=opinion.rule)
+            granted = await self._granted(run, call, matter=matter)
+            if granted is None and opinion.fix and not tool.escalates and await self._is_to_be_taught(run, call):
+                told = f"refused: {opinion.rule} — {opinion.fix}. {_how_to_ask(run)}"
+                return await self._refuse(replace(call, rule=opinion.rule), CallState.DENIED, reason=told)
+            if granted is None:
+                raise self._question(run, call, matter=matter, rule=opinion.rule)
+            call = granted
         return await self._do(call, tool, context=context)
 
     async def _matter(self, run: Run, call: Call, *, tool: Tool, context: ToolContext, guarded: bool) -> Matter:
@@ -154,7 +175,7 @@ class Ledger:
         follow = partial(context.files.resolve, context.root)
         scripts = (call.plan or {}).get("scripts")
         names = {*tool.paths(call.arguments), *(scripts if isinstance(scripts, Mapping) else ())}
-        names |= {cwd for _, cwd in commands.commands} if commands else set()
+        names |= set(folders_of(commands, context.workspace)) if commands else set()
         aims = await asyncio.to_thread(lambda: {name: follow(name) for name in names})
         return Matter(
             commands=commands,
@@ -195,8 +216,20 @@ class Ledger:
             why = approval.rule.removesuffix(CHANGED) + CHANGED
             raise self._question(run, call, matter=matter, rule=why)
 
-    async def _granted(self, run: Run, call: Call, *, matter: Matter, rule: str) -> Call:
-        """The call, with the standing grant that allows it as its rule. Raises `Park` where there is none."""
+    async def _is_to_be_taught(self, run: Run, call: Call) -> bool:
+        """Whether a command that merely lacks permission goes back to the model: at first, and for a taint always.
+
+        An ordinary day asks at most once (design §1), and most models know another way; one that needs just this call
+        makes it again. Who works on what somebody else wrote has to say why, by `request_approval`.
+        """
+        if call.state is not CallState.REQUESTED:
+            return False
+        calls = await self._runs.calls(run.id)
+        again = any(one.turn < call.turn and one.hash == call.hash and one.state is CallState.DENIED for one in calls)
+        return not again or is_others_word(run)
+
+    async def _granted(self, run: Run, call: Call, *, matter: Matter) -> Call | None:
+        """The call, with the standing grant that allows it as its rule; None where there is none."""
         grant = None if matter.guarded else await self._grants.match(run, call.tool, exact=matter.exact)
         if grant is not None:
             try:
@@ -204,7 +237,7 @@ class Ledger:
                 return replace(call, rule=f"granted by the owner on {used.created:%Y-%m-%d} ({used.id})")
             except TransitionError:
                 pass  # revoked in this moment: the owner is asked as if it had never been
-        raise self._question(run, call, matter=matter, rule=rule)
+        return None
 
     def _question(self, run: Run, call: Call, *, matter: Matter, rule: str) -> Park:
         now = self._clock.now()
@@ -223,6 +256,16 @@ class Ledger:
             return answer
         note = f"\n[{text.found} secrets are not shown]" if text.found else ""
         return replace(answer, text=text.text + note, evidence=evidence.text)
+
+    async def _deny(self, call: Call, opinion: Opinion) -> Settled:
+        told = f"denied: {opinion.rule}"
+        return await self._refuse(replace(call, rule=opinion.rule), CallState.DENIED, reason=told)
+
+    async def _unfit(self, call: Call, error: ToolError) -> Settled:
+        if isinstance(error, ShellFormError):
+            call = replace(call, rule=f"form: {error.message}")
+            return await self._refuse(call, CallState.DENIED, reason=str(error))
+        return await self._refuse(call, CallState.FAILED, reason=str(error))
 
     async def _refuse(self, call: Call, state: CallState, *, reason: str) -> Settled:
         reason = self._scrub(reason).text
@@ -250,6 +293,17 @@ def question_notice(approval: Approval, run: Run) -> NoticeDraft:
         cause=approval.id,
         workspace=approval.workspace,
     )
+
+
+def is_others_word(run: Run) -> bool:
+    """Whether the run works on what somebody else wrote."""
+    return run.taint < Tier.LOCAL
+
+
+def _how_to_ask(run: Run) -> str:
+    if is_others_word(run):
+        return "Finish without it, and say what you could not check; request_approval asks the owner."
+    return "If the goal cannot be reached without it, make the same call again: the owner is then asked."
 
 
 def _unknown(call: Call) -> str:

@@ -98,16 +98,26 @@ def narrowing_of(files: Files, root: Path, *, trusted: bool) -> Narrowing:
     if not trusted:
         return Narrowing(NOTHING)
     try:
-        if (mark := files.digest(root, WORKSPACE_FILE)) is None:
+        # Only so much of it is read: a file without end must not hold up whoever asks.
+        content = _content(files, root)
+        if content is None:
             return Narrowing(NOTHING)
-        content = files.read(root, WORKSPACE_FILE, limit=FILE_LIMIT + 1)
         if len(content) > FILE_LIMIT or content.count(b"\n") > LINES_MAX:
             raise ConfigError(f"it has more than {FILE_LIMIT} bytes or {LINES_MAX} lines")
-        return Narrowing(read_narrowing(content, Path(WORKSPACE_FILE)), mark)
+        return Narrowing(read_narrowing(content, Path(WORKSPACE_FILE)), hashlib.sha256(content).hexdigest())
     except (ConfigError, ToolError, ValueError, RecursionError) as error:  # the last two: absurd numbers, absurd depth
         doubt = f"the workspace's own {WORKSPACE_FILE} is broken: {error}"
         mark = hashlib.sha256(doubt.encode()).hexdigest()
         return Narrowing(replace(NOTHING, doubt=doubt), mark)
+
+
+def _content(files: Files, root: Path) -> bytes | None:
+    try:
+        return files.read(root, WORKSPACE_FILE, limit=FILE_LIMIT + 1)
+    except ToolError:
+        if files.digest(root, WORKSPACE_FILE) is None:
+            return None
+        raise
 
 
 def broken_notice(workspace: str, found: Narrowing) -> NoticeDraft:

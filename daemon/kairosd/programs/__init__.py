@@ -30,5 +30,8 @@ def load_programs() -> Mapping[str, Program]:
         for name in (*own, *str(table.pop("names", "")).split()):
             if name in found:
                 raise ValueError(f"{file.name}: {name} has a file already")
-            found[name] = Program(name, ProgramClass.EFFECT, opaque=True) if not own else parse_program(name, table)
+            if own:
+                found[name] = parse_program(name, table)
+            else:
+                found[name] = Program(name, ProgramClass.EFFECT, opaque=True, fixes=table.get("fixes", {}))
     return MappingProxyType(found)

@@ -134,7 +134,7 @@ def _explain_file(name: str, stand: Stand, *, check: bool) -> int:
             continue
         try:
             command = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):  # the latter: absurd depth
             command = None
         if not isinstance(command, str):
             bad = True

@@ -11,7 +11,7 @@ _CONVERSION = r"%[-+ #0]*(?:\d+|\*)?(?:\.(?:\d+|\*))?[sdiouxXfFeEgGc%]"
 # %G asks the program that the repository names for signatures; \e, %x1b would print a control character.
 _GIT_FORMAT = r"(?:[^%]|%(?![-+ ]*G|x(?!00|09|0[aA]|[2-6][\da-fA-F]|7[\da-eA-E])))*"
 # Here %1b is the control character.
-_REF_FORMAT = r"(?:[^%]|%(?!\(signature|(?!00|09|0[aA])[\da-fA-F]{2}))*"
+_REF_FORMAT = r"(?:[^%]|%(?!\(\*?signature|(?!00|09|0[aA])[\da-fA-F]{2}))*"
 
 # What a word that is no path may look like: (pattern, what it should have been).
 PLAIN = {
@@ -31,15 +31,14 @@ PLAIN = {
     "set-from": (r"(?:[^\\]|\\[nrt0\\\[\]-](?!\d))*", "characters without escapes other than \\n, \\r, \\t and \\0"),
     "date": (r"\+(?s:.*)", "a format that begins with +"),
     "mode": (r"[ugoa]*[-+=][rwxX]+(?:,[ugoa]*[-+=][rwxX]+)*|0?[0-7]{3}", "a mode without set-id bits"),
-    "git-format": (_GIT_FORMAT, "a format without %G"),
     "ref-format": (_REF_FORMAT, "a format without signatures and control characters"),
     "git-pretty": (
-        rf"(?:oneline|short|medium|full|fuller|reference|email|raw|t?format:{_GIT_FORMAT}|(?=[^:]*%){_GIT_FORMAT})",
+        rf"(?:oneline|short|medium|full|fuller|reference|email|raw|t?format:{_GIT_FORMAT}|(?=(?s:.*)%){_GIT_FORMAT}|)",
         "one of git's own formats, or one without %G",
     ),
     "jq": (
         r"(?s:(?!.*(?:\benv\b|\$ENV|\binput_filename\b|\bimport\b|\binclude\b|\bmodulemeta\b|\$__prog|\\u|\bimplode\b"
-        r"|@base64d|\bdebug\b|\bget_search_list\b|\binput_line_number\b|\bstderr\b)).*)",
+        r"|@base(?:32|64)d|\bdebug\b|\bget_search_list\b|\binput_line_number\b|\bstderr\b)).*)",
         "a filter that reads its input only",
     ),
     "npm-script": (
@@ -53,6 +52,7 @@ PLAIN = {
     "lint-flag": (r"-[DWAF](?:[a-z][\w:-]*)?|[a-z][\w:-]*", "a lint, or -D, -W, -A, -F before it"),
     "fmt-flag": (r"--check|-l", "--check"),
     "line-range": (r"(?:\d+|/[^/\n]+/)?(?:,(?:[+-]?\d+|/[^/\n]+/)?)?|:\w+", "a range of lines"),
+    "ref-sort": (r"(?!.*signature)[\w.,:*%+=-]*", "a field without signatures"),
     "ref-name": (r"[\w@{}^~./-]*", "a revision"),
     "reflog": (r"(?!expire$|delete$|drop$|write$)[\w@][\w@{}^~./-]*", "a branch"),
     "reporter": (r"spec|tap|dot|junit", "one of node's own reporters"),

@@ -29,9 +29,10 @@ class ProgramClass(StrEnum):
 class Use:
     """One command as its program's file reads it. Paths are as given: relative to the command's own folder.
 
-    `problem` says why it is not within what the file allows ("" = it is) and `fix` what would be; `opaque` marks a
-    program that starts whatever its arguments say, which no list can allow. `listed` is False for a program that is
-    named by a path no owner has named; `starts` are further programs that it starts by name (`python -m pytest`).
+    `problem` says why it is not within what the file allows ("" = it is) and `fix` what would be, or what to do where
+    the level does not cover it; `opaque` marks a program that starts whatever its arguments say, which no list can
+    allow. `listed` is False for a program that is named by a path no owner has named; `starts` are further programs
+    that it starts by name (`python -m pytest`).
     """
 
     program: str
@@ -44,6 +45,7 @@ class Use:
     opaque: bool = False
     listed: bool = True
     starts: tuple[str, ...] = ()
+    borrowed: bool = False  # named like a program of the system's, but it is the workspace that brings it along
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class Program:
     opaque: bool = False
     scripts: tuple[str, ...] = ()  # files it reads unasked and obeys
     reads_as: str = ""  # the program whose file reads the words after this verb
-    fixes: Mapping[str, str] = field(default_factory=dict)  # option or verb that is not allowed -> what to do instead
+    fixes: Mapping[str, str] = field(default_factory=dict)  # option, verb or its own name -> what to do instead
     verbs: Mapping[str, Program] = field(default_factory=dict)
 
 
@@ -101,7 +103,8 @@ def read_use(command: Command, programs: Mapping[str, Program], *, bins: Sequenc
     name = _program_name(word, bins)
     if not name:
         problem = f"{word} is not in a folder of the system's, nor in one that the workspace's `bin` names"
-        return Use(word, ProgramClass.CONFINED, scripts=(word,), problem=problem, listed=False)
+        fix = "name the program alone (pytest), or the interpreter of a script (python FILE)"
+        return Use(word, ProgramClass.CONFINED, scripts=(word,), problem=problem, fix=fix, listed=False)
     program = programs.get(name)
     if program is None:
         return None
@@ -110,17 +113,25 @@ def read_use(command: Command, programs: Mapping[str, Program], *, bins: Sequenc
     if used.opaque or found.opaque:
         found.scripts += [each for each in command.argv[1:] if _could_be_file(each)]
     writes, reads = tuple(dict.fromkeys(found.writes)), tuple(dict.fromkeys(found.reads))
+    kind = _kind(used, found)
+    borrowed = kind is ProgramClass.READER and "/" in word and not word.startswith("/")
     return Use(
         program=name,
-        kind=_at_least_confined(_kind(used, found)) if "/" in word and not word.startswith("/") else _kind(used, found),
+        kind=ProgramClass.CONFINED if borrowed else kind,  # whatever it is called, it is the workspace's code
         reads=reads,
         writes=writes,
         scripts=tuple(dict.fromkeys(found.scripts)),
         problem=found.problem,
-        fix=found.fix,
+        fix=found.fix if found.problem and not used.opaque else _advice(used) or _advice(program),
         opaque=used.opaque or found.opaque,
         starts=starts,
+        borrowed=borrowed,
     )
+
+
+def _advice(program: Program) -> str:
+    """What to do instead of the whole program, or verb."""
+    return program.fixes.get(program.name, "")
 
 
 def _program_name(word: str, bins: Sequence[str]) -> str:
@@ -136,11 +147,6 @@ def _program_name(word: str, bins: Sequence[str]) -> str:
 
 def _could_be_file(word: str) -> bool:
     return not word.startswith("-") and word.isprintable() and " " not in word and len(word) < 256
-
-
-def _at_least_confined(kind: ProgramClass) -> ProgramClass:
-    """The class of a program of that name which the workspace brings along: whatever it is called, it is its code."""
-    return ProgramClass.CONFINED if kind is ProgramClass.READER else kind
 
 
 def _kind(program: Program, found: Findings) -> ProgramClass:
@@ -237,6 +243,8 @@ class _Reading:
     def _bundle(self, word: str) -> bool:
         for at, letter in enumerate(word[1:], start=2):
             option = f"-{letter}"
+            if self._program.numbers and letter in "0123456789":
+                continue  # `-n5`: the digits are the number wherever they stand
             if option in self._program.flags:
                 self._found.given.add(option)
                 continue

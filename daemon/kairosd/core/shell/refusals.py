@@ -243,18 +243,19 @@ def redirect(operator: str) -> NotPlain:
     if operator.startswith("<<<"):
         return NotPlain("a here-string", advice=r"pipe the text in: printf '%s\n' 'TEXT' | COMMAND")
     if operator.startswith("<<"):
-        return NotPlain("a here-document", advice="write the text with the tool write, then name the file")
+        return NotPlain("a here-document", advice="write the text into a file with the tool write")
     if operator.endswith("("):
         return NotPlain("a process substitution", advice="run the inner command first, then use what it printed")
     if operator.endswith("<>"):
         return NotPlain("`<>` opens a file for writing", advice="write the file with the tool write")
     if operator.endswith((">>", ">|")):
-        return to_file(operator)
+        return to_file(operator, line="", written=False)
     return NotPlain(f"the redirect `{operator}` is not allowed", advice="output is captured anyway: leave it out")
 
 
-def to_file(operator: str) -> NotPlain:
-    """Output into anything but /dev/null."""
-    if operator.startswith(("2", "&")):
-        return NotPlain("a redirect into a file", advice="output is captured anyway: leave the redirect out")
-    return NotPlain("a redirect into a file", advice="write the file with the tool write")
+def to_file(operator: str, *, line: str, written: bool) -> NotPlain:
+    """Output into anything but /dev/null. `line` is the one without it; `written`: it is words of the line."""
+    if written and not operator.startswith("2"):
+        return NotPlain("a redirect into a file", advice="write the file with the tool write")
+    advice = "output is captured anyway: leave the redirect out; a file is made with the tool write"
+    return NotPlain("a redirect into a file", advice=advice, line=line)

@@ -27,6 +27,7 @@ from kairosd.errors import ShellFormError
 MAX_COMMANDS = 20  # of one line (design §9)
 _REWRITES = 8  # how many steps are tried on the way to a plain line
 _NULL = "/dev/null"
+_TYPISTS = (["echo"], ["printf"])  # what they print is in their words
 _CONTINUATION = "\\\n"
 _DEVICE = re.compile(r"/+dev/+(?!null$)")
 
@@ -156,7 +157,7 @@ def _finished(drafts: list[_Draft]) -> list[_Draft]:
     return drafts
 
 
-def _command(tokens: Sequence[Token]) -> Command:
+def _command(tokens: Sequence[Token], *, line: str) -> Command:
     argv: list[str] = []
     streams = _Streams()
     rest = iter(tokens)
@@ -166,10 +167,20 @@ def _command(tokens: Sequence[Token]) -> Command:
         elif token.text == "|&":
             streams.send("2", ">&", target="1")
         else:
-            streams.redirect(token.text, next(rest, None))
+            target = next(rest, None)
+            _check_target(token, target, line=line, written=argv[:1] in _TYPISTS)
+            streams.redirect(token.text, target)
     if not argv:
         raise NotPlain("a redirect without a command", advice="write files with the tool write")
     return Command(tuple(argv), stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr)
+
+
+def _check_target(operator: Token, target: Token | None, *, line: str, written: bool) -> None:
+    """Output goes to /dev/null, or to no file."""
+    redirects = operator.text.lstrip("0123456789") in (">", ">>", ">|", "&>", "&>>")
+    if redirects and target is not None and target.kind is Kind.WORD and target.text not in ("", _NULL):
+        without = line[: operator.start].rstrip(" \t") + line[target.end :]
+        raise refusals.to_file(operator.text, line=without, written=written)
 
 
 class _Streams:
@@ -203,8 +214,6 @@ class _Streams:
 
     def send(self, number: str, operator: str, *, target: str) -> None:
         whole = f"{number}{operator}{target}"
-        if operator in (">", "&>") and target != _NULL:
-            raise refusals.to_file(f"{number}{operator}")
         if operator == "&>":
             self._once("1", "2")
             self._goes = {"1": _NULL, "2": _NULL}
@@ -230,7 +239,7 @@ def _placed(drafts: Sequence[_Draft], *, line: str) -> Iterator[Pipeline]:
     cwd = "."
     certain, moved, doubtful = True, False, False  # of this chain of && and ||: only cd so far; a cd; a cd after others
     for draft, following in itertools.zip_longest(drafts, drafts[1:]):
-        commands = tuple(_command(tokens) for tokens in draft.commands)
+        commands = tuple(_command(tokens, line=line) for tokens in draft.commands)
         if draft.operator in (Operator.FIRST, Operator.THEN):
             certain, moved = True, False
         if doubtful and draft.operator is Operator.THEN:

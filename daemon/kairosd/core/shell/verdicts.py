@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kairosd.core.levels import PERMISSION_OF, Opinion, Permission, Ruling
 from kairosd.core.paths import matches
@@ -18,6 +18,7 @@ SHELL = "shell"  # the tool whose rules hold for commands
 # Git's own folder may hold a forge's password and names programs that git starts.
 GIT_FOLDER = (".git", ".git/**", "**/.git", "**/.git/**")
 NOWHERE = "/dev/null"
+OTHERWISE = "use the tools read, glob, grep, edit, write and git_…, or a plain program that reads, tests or checks"
 REMOVING = frozenset({"rm", "rmdir", "mv", "unlink", "shred"})
 _WORD = re.compile(r"[\w.+/-]+")
 _EVERYTHING = re.compile(r"(?:/|(?:~|\$HOME|\$\{HOME\}|/root)/?|/home(?:/[^/]+)?/?|\.{1,2}/?)\*?")
@@ -109,8 +110,13 @@ def judge_command(policy: Policy, command: Command, *, use: Use | None, place: P
         *(_rule_opinion(rule) for rule in rules if _rule_matches(rule, command, use=use, paths=paths)),
         judge_rules(policy, SHELL, paths=paths),
         *opinions,
-        *_judge_use(policy, command, use=use, place=place),
+        *(replace(opinion, fix=advice(use)) for opinion in _judge_use(policy, command, use=use, place=place)),
     ]
+
+
+def advice(use: Use | None) -> str:
+    """What to do instead of a command that lacks permission; `use` is None for a program without a file."""
+    return (use.fix if use is not None else "") or OTHERWISE
 
 
 def permission_of(use: Use | None, allowed_by_owner: bool) -> Permission:
@@ -130,8 +136,8 @@ def allowed_by_owner(policy: Policy, command: Command, *, use: Use | None) -> bo
 
 def _begins(command: Command, prefix: Prefix, *, use: Use | None) -> bool:
     """Whole words only: `git log` is no prefix of `git log-evil`; a path counts as its name where its folder may."""
-    name = use.program if use is not None and use.listed else command.argv[0]
-    return any((first, *command.argv[1 : len(prefix)]) == prefix for first in (command.argv[0], name))
+    names = {command.argv[0]} | ({use.program} if use is not None and use.listed and not use.borrowed else set())
+    return any((name, *command.argv[1 : len(prefix)]) == prefix for name in names)
 
 
 def _names(command: Command, prefix: Prefix, *, use: Use | None) -> bool:

@@ -99,7 +99,8 @@ class _Reader:
     def _redirect(self, found: re.Match[str] | None) -> None:
         if found is None:
             raise NotPlain("the line cannot be read")
-        if found[0].endswith("("):
+        here_document = "<<" in found[0] and "<<<" not in found[0]  # its text is no part of the line
+        if found[0].endswith("(") or here_document:
             raise refusals.redirect(found[0])
         if self._target:
             raise NotPlain("a redirect without its file")
