@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
+from kairosd.config.budget import describe_caps, read_budget
 from kairosd.config.checks import Checks
 from kairosd.config.choice import choose
 from kairosd.config.document import Document, KeyPath
@@ -22,6 +23,7 @@ from kairosd.config.sections import (
     GithubSection,
     GitSection,
     InitiativeSection,
+    LimitsSection,
     LogSection,
     ModelSection,
     NtfySection,
@@ -36,6 +38,7 @@ from kairosd.config.sections import (
     WorkspaceSection,
 )
 from kairosd.config.times import address
+from kairosd.core.budget import Caps, Purse
 from kairosd.core.json import Json, JsonObject, digest, without_floats
 from kairosd.core.notices import QuietHours
 from kairosd.core.policy import Policy
@@ -47,7 +50,7 @@ S = TypeVar("S", bound=Section)
 
 TABLES = (
     "daemon", "models", "roles", "tick", "initiative", "workspaces", "schedules", "webhooks", "notifiers",
-    "quiet_hours", "git", "retention", "policy",
+    "quiet_hours", "git", "retention", "budget", "limits", "policy",
 )  # fmt: skip
 NOTIFIERS: Mapping[str, type[Section]] = {"log": LogSection, "ntfy": NtfySection, "desktop": DesktopSection}
 HIDDEN = "***"
@@ -74,6 +77,8 @@ class Config:
     quiet_hours: QuietHours | None
     git: GitSection
     retention: RetentionSection
+    budget: Mapping[Purse, Caps]
+    limits: LimitsSection
     policy: Policy
     approval_expires_seconds: int
     path: Path | None
@@ -136,6 +141,8 @@ def describe(config: Config) -> JsonObject:
         "quiet_hours": {"start": f"{quiet.start:%H:%M}", "end": f"{quiet.end:%H:%M}"} if quiet else {},
         "git": config.git.model_dump(mode="json"),
         "retention": config.retention.model_dump(mode="json"),
+        "budget": {purse.value: describe_caps(caps) for purse, caps in config.budget.items()},
+        "limits": config.limits.model_dump(mode="json"),
         "policy": {
             **_describe_policy(config.policy),
             "approval_expires_seconds": config.approval_expires_seconds,
@@ -175,6 +182,8 @@ class _Loading:
             quiet_hours=self._checks.quiet_hours(self._one(QuietHoursSection, "quiet_hours")),
             git=self._one(GitSection, "git"),
             retention=self._one(RetentionSection, "retention"),
+            budget=MappingProxyType(read_budget(self._reader)),
+            limits=self._one(LimitsSection, "limits"),
             policy=policy_of(policy, self._document),
             approval_expires_seconds=policy.approval_expires_seconds,
             path=self._document.file,

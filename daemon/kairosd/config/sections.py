@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal, InvalidOperation
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
+
+from kairosd.core.budget import DOLLAR
 
 
 def _not_open(level: object) -> object:
@@ -15,6 +18,22 @@ def _not_open(level: object) -> object:
     return level
 
 
+def _micro_dollars(dollars: object) -> object:
+    """Dollars as whole micro-dollars: the decimals as they were written, not what a float makes of them."""
+    try:
+        exact = Decimal(str(dollars)) * DOLLAR
+    except InvalidOperation:
+        raise PydanticCustomError("dollars", "must be a number of dollars") from None
+    if not exact.is_finite() or exact < 0 or exact > DOLLARS_MAX * DOLLAR:
+        raise PydanticCustomError("dollars", "must be between 0 and a million dollars")
+    if exact != exact.to_integral_value():
+        raise PydanticCustomError("dollars", "must have at most six decimals")
+    return int(exact)
+
+
+DOLLARS_MAX = 1_000_000
+Dollars = Annotated[int, BeforeValidator(_micro_dollars)]
+Tokens = Annotated[int, Field(ge=0, le=10**12)]
 Seconds = Annotated[int, Field(ge=1, le=7 * 86400)]
 
 
@@ -161,6 +180,22 @@ class RetentionSection(Section):
     transcripts_days: Annotated[int, Field(ge=1)] = 90
     checkouts_days: Annotated[int, Field(ge=1)] = 7
     journal_compress_days: Annotated[int, Field(ge=1)] = 30
+
+
+class LimitsSection(Section):
+    """`[limits]`: tokens that one run's model calls take together, and seconds that it works."""
+
+    run_tokens: Annotated[int, Field(ge=1000, le=10**12)] = 5_000_000
+    run_seconds: Seconds = 28_800
+
+
+class PurseSection(Section):
+    """`[budget.PURSE]`: dollars are read as whole micro-dollars; what is left out is the purse's own default."""
+
+    dollars_per_hour: Dollars | None = None
+    dollars_per_day: Dollars | None = None
+    tokens_per_hour: Tokens | None = None
+    tokens_per_day: Tokens | None = None
 
 
 class RuleSection(Section):

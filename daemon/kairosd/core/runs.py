@@ -97,7 +97,7 @@ class Run:
     """One execution of a decided goal. `price` in micro-dollars (None = some call's price is unknown).
 
     `branch` is where it landed (`kairos/<slug>`), `patch` the file where a branch could not take it. `checks` are the
-    postconditions and what was seen of each.
+    postconditions and what was seen of each. `seconds` is how long it has worked, without the time it rested.
     """
 
     id: str
@@ -121,6 +121,7 @@ class Run:
     patch: str | None = None
     commit: str | None = None
     base: str | None = None
+    seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,12 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 
+from kairosd.core.budget import Payer
 from kairosd.core.messages import Done, Prompt, TextDelta, ToolUse, Usage, UseBroken, UseReady
 from kairosd.core.notices import NoticeDraft, Severity
 from kairosd.core.pricing import Tariff, price
-from kairosd.errors import ModelError, ModelProtocolError
+from kairosd.engine.purses import Purses
+from kairosd.errors import ContextTooLongError, ModelError, ModelProtocolError
 from kairosd.ports import Clock, Model, Stores
 
 Queue = Callable[[NoticeDraft], None]
@@ -42,56 +44,83 @@ class Cost:
         self.total = None if price is None or self.total is None else self.total + price
 
 
+class _Parts:
+    """What has come of an answer so far; `begun` says whether anything has."""
+
+    def __init__(self, on_text: Callable[[str], None] | None) -> None:
+        self._on_text = on_text
+        self.begun = False
+        self.text: list[str] = []
+        self.uses: list[ToolUse | UseBroken] = []
+
+    def take(self, part: TextDelta | UseReady | UseBroken) -> None:
+        self.begun = True
+        match part:
+            case TextDelta(words):
+                self.text.append(words)
+                if self._on_text:
+                    self._on_text(words)
+            case UseReady(use):
+                self.uses.append(use)
+            case UseBroken():
+                self.uses.append(part)
+
+
 class Asking:
     """Makes model calls, keeps their books, and knows which models are down."""
 
-    def __init__(self, stores: Stores, clock: Clock, *, tariffs: Callable[[Model], Tariff | None], tell: Queue) -> None:
+    def __init__(
+        self,
+        stores: Stores,
+        clock: Clock,
+        *,
+        purses: Purses,
+        tariffs: Callable[[Model], Tariff | None],
+        tell: Queue,
+    ) -> None:
         self._calls = stores.model_calls
+        self.purses = purses
         self._clock = clock
         self._tariffs = tariffs
         self._tell = tell
         self.down: dict[str, tuple[datetime, str]] = {}
 
     async def ask(
-        self, model: Model, prompt: Prompt, *, cause: str, role: str, on_text: Callable[[str], None] | None = None
+        self, model: Model, prompt: Prompt, *, payer: Payer, role: str, on_text: Callable[[str], None] | None = None
     ) -> Reply:
-        """One call for `cause` (a decision's or run's id). Raises `ModelError`; the call is settled in any case."""
-        number = await self._calls.reserve(cause, role, model=model.model, now=self._clock.now())
+        """One call that `payer` pays for. Raises `ModelError`, settled in any case; `NoRoom` where nothing is asked."""
+        number = await self.purses.reserve(payer, prompt, role=role, model=model, tariff=self._tariffs(model))
+        parts = _Parts(on_text)
         try:
-            reply = await self._collect(model, prompt, on_text=on_text)
+            reply = await self._collect(model, prompt, parts=parts)
         except asyncio.CancelledError:
             now = self._clock.now()
             await asyncio.shield(self._calls.settle(number, Usage(), price=None, outcome="cancelled", now=now))
             raise
         except ModelError as error:
-            await self._calls.settle(number, Usage(), price=None, outcome=type(error).__name__, now=self._clock.now())
+            # Refused or away before a word of it: nothing was worked out, so nothing is charged.
+            nothing = not parts.begun and not isinstance(error, ModelProtocolError)
+            usage, cost = (Usage(0, 0), 0) if nothing else (Usage(), None)
+            outcome, now = type(error).__name__, self._clock.now()
+            await self._calls.settle(number, usage, price=cost, outcome=outcome, now=now)
             self._mark_down(model, error)
             raise
         await self._calls.settle(number, reply.usage, price=reply.price, outcome="ok", now=self._clock.now())
         self._mark_up(model)
         return reply
 
-    async def _collect(self, model: Model, prompt: Prompt, *, on_text: Callable[[str], None] | None) -> Reply:
-        text: list[str] = []
-        uses: list[ToolUse | UseBroken] = []
-        async with aclosing(model.stream(prompt)) as parts:
-            async for part in parts:
-                match part:
-                    case TextDelta(words):
-                        text.append(words)
-                        if on_text:
-                            on_text(words)
-                    case UseReady(use):
-                        uses.append(use)
-                    case UseBroken():
-                        uses.append(part)
-                    case Done(stop, usage):
-                        cost = price(usage, self._tariffs(model))
-                        return Reply("".join(text), tuple(uses), stop, usage, cost)
+    async def _collect(self, model: Model, prompt: Prompt, *, parts: _Parts) -> Reply:
+        async with aclosing(model.stream(prompt)) as stream:
+            async for part in stream:
+                if isinstance(part, Done):
+                    cost = price(part.usage, self._tariffs(model))
+                    return Reply("".join(parts.text), tuple(parts.uses), part.stop, part.usage, cost)
+                parts.take(part)
         raise ModelProtocolError(f"{model.name} ended its stream without saying so")
 
     def _mark_down(self, model: Model, error: ModelError) -> None:
-        if isinstance(error, ModelProtocolError) or model.name in self.down:
+        # A model that reads the prompt and finds fault with it is not away.
+        if isinstance(error, (ModelProtocolError, ContextTooLongError)) or model.name in self.down:
             return
         now = self._clock.now()
         self.down[model.name] = (now, str(error))

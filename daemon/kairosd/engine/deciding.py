@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from kairosd.core.budget import Payer, purse_of
 from kairosd.core.decisions import Answer, Verdict, allowed_answers, answer_schema, parse_answer
 from kairosd.core.messages import Form, Message, Prompt, ToolUse
 from kairosd.core.runs import RunState
@@ -28,7 +29,7 @@ class Decider:
         self._model = model
 
     async def ask(self, claim: Claim, world: str, *, instructions: str) -> tuple[Answer, int | None]:
-        """The answer, and what every try for it cost (micro-dollars, None = unknown). Raises `ModelError`.
+        """The answer, and what every try for it cost (micro-dollars, None = unknown). Raises `ModelError`, `NoRoom`.
 
         `world` describes the workspace as it is; `instructions` are the owner's standing ones.
         """
@@ -36,11 +37,11 @@ class Decider:
         form = Form("decide", "Say whether to act.", answer_schema(allowed))
         message = Message("user", await self._digest(claim, world))
         prompt = Prompt(system=_system(instructions), messages=(message,), form=form, max_tokens=ANSWER_TOKENS)
-        model = self._model()
+        model, payer = self._model(), Payer(claim.decision.id, purse_of(claim.decision.source))
         problem, cost = "", Cost()
         for _ in range(TRIES):
             try:
-                reply = await self._asking.ask(model, prompt, cause=claim.decision.id, role="decide")
+                reply = await self._asking.ask(model, prompt, payer=payer, role="decide")
                 cost.add(reply.price)
                 return _read(reply, form.name, allowed=allowed), cost.total
             except (ModelProtocolError, ValueError) as error:

@@ -6,11 +6,13 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from kairosd.core.budget import Payer
 from kairosd.core.events import Event
 from kairosd.core.messages import Form, Message, Prompt, ToolUse
 from kairosd.core.texts import cleaned
 from kairosd.core.triage import Triage, parse_triage, triage_schema
 from kairosd.engine.asking import Asking, Cost, Reply
+from kairosd.engine.purses import NoRoom
 from kairosd.errors import ModelProtocolError
 from kairosd.ports import Model
 from kairosd.prompts import text_of
@@ -36,10 +38,10 @@ class Quarantine:
         self._asking = asking
         self._model = model
 
-    async def file(self, event: Event, *, cause: str) -> tuple[Triage | None, int | None]:
+    async def file(self, event: Event, *, payer: Payer) -> tuple[Triage | None, int | None]:
         """How the text of `event` is filed, and what that cost (micro-dollars, None = unknown).
 
-        None where the model did not fill in the form twice. `cause` is the decision's or run's id. Raises `ModelError`.
+        None where the model did not fill in the form twice. Raises `ModelError`, `NoRoom`.
         """
         form = Form("triage", "File the message.", triage_schema())
         message = Message("user", _quoted(event))
@@ -47,7 +49,7 @@ class Quarantine:
         cost = Cost()
         for _ in range(TRIES):
             try:
-                reply = await self._asking.ask(self._model(), prompt, cause=cause, role="triage")
+                reply = await self._asking.ask(self._model(), prompt, payer=payer, role="triage")
             except ModelProtocolError:
                 cost.add(None)
             else:
@@ -56,12 +58,17 @@ class Quarantine:
                     return triage, cost.total
         return None, cost.total
 
-    async def file_all(self, events: Sequence[Event], *, cause: str) -> Filed:
+    async def file_all(self, events: Sequence[Event], *, payer: Payer) -> Filed:
         """How the texts of `events` are filed, at most five of them, a line each. Raises `ModelError`."""
         cost = Cost()
         lines: list[str] = []
         for event in [event for event in events if event.text][:FILED_MOST]:
-            triage, price = await self.file(event, cause=cause)
+            try:
+                triage, price = await self.file(event, payer=payer)
+            except NoRoom:
+                # The decision is made and paid for: it must not be made again for want of a line.
+                lines.append(f"{event.kind} ({event.id}): not filed, the purse {payer.purse} is empty")
+                continue
             cost.add(price)
             lines.append(f"{event.kind} ({event.id}): {triage.text() if triage else 'could not be filed'}")
         return Filed(tuple(lines), cost.total)

@@ -17,9 +17,11 @@ from kairosd.ports.stores import (
     Notices,
     Query,
     Runs,
+    Spending,
     State,
     Stores,
     Transcript,
+    Used,
     Worlds,
 )
 from kairosd.ports.tools import Finish, Tool, ToolAnswer, ToolContext, ToolServices
@@ -52,6 +54,7 @@ __all__ = [
     "Query",
     "Runs",
     "Sandbox",
+    "Spending",
     "State",
     "Stores",
     "Tool",
@@ -61,5 +64,6 @@ __all__ = [
     "Transcript",
     "Trigger",
     "Update",
+    "Used",
     "Worlds",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from kairosd.core.json import JsonObject
@@ -40,6 +41,13 @@ class Desk(Protocol):
 
     async def listing(self, kind: str, query: Query) -> Sequence[JsonObject]:
         """Rows of `events decisions runs approvals grants notices`, in the shapes of design §12."""
+
+    async def costs(self, by: str, *, since: datetime, limit: int) -> Sequence[JsonObject]:
+        """What model calls took since then, by `day`, `trigger`, `workspace`, `run` or `model`.
+
+        Rows of `{<by>, label, calls, price, input, output, cache_read, cache_write, tokens, unpriced_calls,
+        unpriced_tokens}`: days newest first, else dearest first. Raises `UsageError` for another `by`.
+        """
 
     async def show(self, identifier: str) -> JsonObject:
         """One thing whole; a run with its calls, its diff and the line to merge it."""

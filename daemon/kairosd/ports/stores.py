@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from kairosd.core.budget import Amount, Breach, Cap, Caps, Order
 from kairosd.core.decisions import Decision
 from kairosd.core.events import Draft, Event, Receipt
 from kairosd.core.journal import Note
@@ -26,6 +27,34 @@ class Query:
     since: datetime | None = None
     prefix: str | None = None
     limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What counts against one cap: what was spent, and what calls under way may still take."""
+
+    cap: Cap
+    spent: Amount
+    reserved: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What the model calls of one group took: `price` of those whose price is known (None = of none), and tokens.
+
+    `input` does not hold what was read from or written to the provider's cache.
+    """
+
+    key: str
+    label: str
+    calls: int
+    price: int | None
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    unpriced_calls: int
+    unpriced_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,19 +258,34 @@ class Notices(Protocol):
 
 
 class ModelCalls(Protocol):
-    """What every model call used and cost. Prices in micro-dollars, None = unknown."""
+    """What every model call used and cost, and what it counts for against its purse. Prices in micro-dollars."""
 
-    async def reserve(self, cause: str, role: str, *, model: str, now: datetime) -> int:
-        """Records that a call is about to be made; returns its number."""
+    async def reserve(self, order: Order, caps: Caps, *, now: datetime) -> int | Breach:
+        """Records that a call is about to be made and returns its number; a breach where a cap has no room for it.
+
+        Looking and recording are one transaction, so that runs beside each other cannot spend the same money.
+        """
 
     async def settle(self, number: int, usage: Usage, *, price: int | None, outcome: str, now: datetime) -> None:
-        """Records what became of it: `ok` or the error's class."""
+        """Records what became of it: `ok` or the error's class. What was reserved beyond that is given back.
+
+        What nobody could count stays as it was reserved; so does the price of a call whose end nobody saw.
+        """
 
     async def recover(self, now: datetime) -> int:
-        """At boot: calls that never settled are closed as `lost`, priced unknown. Returns how many."""
+        """At boot: calls that never settled are closed as `lost`, priced as reserved. Returns how many."""
 
     async def of(self, cause: str) -> tuple[JsonObject, ...]:
         """The calls made for one decision or run, oldest first."""
+
+    async def breach(self, order: Order, caps: Caps, *, now: datetime) -> Breach | None:
+        """What `reserve` would refuse the call for; nothing is recorded."""
+
+    async def used(self, purses: Mapping[str, Caps], now: datetime) -> Mapping[str, tuple[Used, ...]]:
+        """What counts against each cap of each purse."""
+
+    async def costs(self, by: str, *, since: datetime, limit: int) -> tuple[Spending, ...]:
+        """What was spent, by `day`, `trigger`, `workspace`, `run` or `model`: days newest first, else dearest first."""
 
 
 class State(Protocol):

@@ -88,6 +88,7 @@ class Tool(Protocol):
     spec: ToolSpec
     permission: Permission
     effect: bool  # changes something outside the daemon's own state: intent before, outcome after, never in parallel
+    escalates: bool  # what it lacks permission for is asked of the owner at once, not first given back to the model
 
     def paths(self, arguments: JsonObject) -> tuple[str, ...]:
         """The paths this call touches, as the gate judges them: normal, relative to the workspace, `..` resolved away.

@@ -27,7 +27,7 @@ class BlobStore:
         half = self._folder / f"{name}.{secrets.token_hex(4)}.tmp"
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if target.exists():
+            if _holds(target, content):
                 target.touch()  # needed again: retention goes by age
                 return name
             descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -54,6 +54,14 @@ class BlobStore:
         if hashlib.sha256(content).hexdigest() != name:
             raise NotFoundError(f"the kept content {name[:12]} is damaged")
         return content
+
+
+def _holds(target: Path, content: bytes) -> bool:
+    """Whether it is kept already, and whole: one that the disk has damaged is written anew."""
+    try:
+        return target.read_bytes() == content
+    except FileNotFoundError:
+        return False
 
 
 def _sync(folder: Path) -> None:

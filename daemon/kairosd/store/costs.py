@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, case, func, select
 
@@ -32,16 +33,16 @@ def _sum(column: ColumnElement[int]) -> ColumnElement[int]:
 
 
 _PRICE = func.sum(model_calls.c.price)
-_SUMS: tuple[ColumnElement[int | None], ...] = (
-    func.count(),
-    _PRICE,
-    _sum(model_calls.c.input),
-    _sum(model_calls.c.output),
-    _sum(model_calls.c.cache_read),
-    _sum(model_calls.c.cache_write),
-    _sum(case((_UNPRICED, 1), else_=0)),
-    _sum(case((_UNPRICED, model_calls.c.charged_tokens), else_=0)),
-)
+_SUMS: Mapping[str, ColumnElement[Any]] = {
+    "calls": func.count(),
+    "price": _PRICE,
+    "input": _sum(model_calls.c.input),
+    "output": _sum(model_calls.c.output),
+    "cache_read": _sum(model_calls.c.cache_read),
+    "cache_write": _sum(model_calls.c.cache_write),
+    "unpriced_calls": _sum(case((_UNPRICED, 1), else_=0)),
+    "unpriced_tokens": _sum(case((_UNPRICED, model_calls.c.charged_tokens), else_=0)),
+}
 
 
 def sum_up(connection: Connection, by: str, *, since: datetime, limit: int) -> tuple[Spending, ...]:
@@ -51,16 +52,16 @@ def sum_up(connection: Connection, by: str, *, since: datetime, limit: int) -> t
         raise UsageError(f"costs are not summed up by {by!r}", fix=f"one of {', '.join(_GROUPS)}")
     order = [key.desc()] if by == "day" else [_PRICE.desc().nulls_last(), func.sum(model_calls.c.charged_tokens).desc()]
     statement = (
-        select(key, *_SUMS)
+        select(key.label("key"), *(column.label(name) for name, column in _SUMS.items()))
         .select_from(_MADE)
         .where(model_calls.c.reserved_at >= since, model_calls.c.outcome.is_not(None))
         .group_by(key)
         .order_by(*order, key)
         .limit(limit)
     )
-    rows = connection.execute(statement).all()
-    goals = _goals(connection, [row[0] for row in rows]) if by == "run" else {}
-    return tuple(Spending(row[0], goals.get(row[0], ""), *row[1:]) for row in rows)
+    rows = connection.execute(statement).mappings().all()
+    goals = _goals(connection, [row["key"] for row in rows]) if by == "run" else {}
+    return tuple(Spending(**row, label=goals.get(row["key"], "")) for row in rows)
 
 
 def _goals(connection: Connection, ids: list[str]) -> dict[str, str]:

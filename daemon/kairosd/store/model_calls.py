@@ -41,21 +41,20 @@ _STORED = select(
     model_calls.c.cause, model_calls.c.role, model_calls.c.model, model_calls.c.purse, model_calls.c.charged_price,
     model_calls.c.charged_tokens,
 )  # fmt: skip
-# A call under way counts however long ago it began.
-_COUNTS = and_(
-    model_calls.c.purse == bindparam("of_purse"),
-    or_(
-        and_(model_calls.c.reserved_at > bindparam("since"), model_calls.c.reserved_at < bindparam("until")),
-        model_calls.c.outcome.is_(None),
-    ),
+# A call counts from its beginning until a window after its end: whenever in between it was billed, the cap holds.
+# The purse stands in both halves, else SQLite looks through all that was ever paid from it.
+_OF_PURSE = model_calls.c.purse == bindparam("of_purse")
+_COUNTS = or_(
+    and_(_OF_PURSE, model_calls.c.settled_at > bindparam("since"), model_calls.c.settled_at < bindparam("until")),
+    and_(_OF_PURSE, model_calls.c.settled_at.is_(None)),
 )
 _SUMS = select(
     func.coalesce(func.sum(model_calls.c.charged_price), 0), func.coalesce(func.sum(model_calls.c.charged_tokens), 0)
 ).where(_COUNTS)
 _BOOKINGS = (
-    select(model_calls.c.reserved_at, model_calls.c.charged_price, model_calls.c.charged_tokens)
+    select(model_calls.c.settled_at, model_calls.c.charged_price, model_calls.c.charged_tokens)
     .where(_COUNTS)
-    .order_by(model_calls.c.reserved_at, model_calls.c.number)
+    .order_by(model_calls.c.settled_at.nulls_last(), model_calls.c.number)
 )
 
 
@@ -121,10 +120,10 @@ def _breach(connection: Connection, order: Order, *, caps: Caps, now: datetime) 
     ):
         return None
     books = {
-        cap: [Booking(at, Amount(price, tokens)) for at, price, tokens in connection.execute(_BOOKINGS, window)]
+        cap: [Booking(at or now, Amount(price, tokens)) for at, price, tokens in connection.execute(_BOOKINGS, window)]
         for cap, window in windows.items()
     }
-    return breach_of(order, caps, books)
+    return breach_of(order, books)
 
 
 def _counting(connection: Connection, purse: str, *, cap: Cap, now: datetime) -> Used:

@@ -217,7 +217,7 @@ model_calls = Table(
     Column("charged_price", Integer),
     Column("charged_tokens", Integer, nullable=False, server_default=text("0")),
     Index("model_calls_cause", "cause"),
-    Index("model_calls_purse", "purse", "reserved_at"),
+    Index("model_calls_purse", "purse", "settled_at"),
     Index("model_calls_open", "number", sqlite_where=text("outcome IS NULL")),
 )
 
