@@ -16,6 +16,7 @@
     ├── ModelError                 a model call did not yield an answer
     │   ├── ModelUnavailableError  temporary: down, overloaded, rate-limited, cut, malformed
     │   ├── ModelRefusedError      permanent: bad key, unknown model, bad request
+    │   │   └── ContextTooLongError  the prompt is larger than the context window; a shorter one may do
     │   └── ModelProtocolError     it answered, but not in the form that was asked for
     ├── ToolError                  goes back to the model as the tool's result
     │   └── ShellFormError         a shell line that is not plain; `fix` is a plain way to write it
@@ -114,6 +115,10 @@ class ModelUnavailableError(ModelError):
 
 class ModelRefusedError(ModelError):
     """The provider refuses this request; trying again cannot help."""
+
+
+class ContextTooLongError(ModelRefusedError):
+    """The prompt is larger than the model's context window."""
 
 
 class ModelProtocolError(ModelError):

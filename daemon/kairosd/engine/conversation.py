@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kairosd.core.json import Json, JsonObject, without_floats
 from kairosd.core.messages import Message, ToolResult, ToolUse, UseBroken
+from kairosd.core.projection import Cuts
 from kairosd.engine.asking import Reply
 from kairosd.ports import Finish, Transcript
+
+_COUNTS = ("snip", "microcompact", "collapse", "reactive", "trimmed", "limit")  # of `Cuts`
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,11 @@ class OpenUse:
 
 
 class Conversation:
-    """What was said in one run. The transcript on disk only grows; the messages here are derived from it."""
+    """What was said in one run. The transcript on disk only grows; the messages here are derived from it.
+
+    `cuts` say what of it a model is shown no more, or shorter. They are in the transcript too, with the summaries, so
+    after a restart a prompt begins with the same bytes. `failed_summaries` counts those that failed in a row.
+    """
 
     def __init__(self, transcripts: Transcript, run: str) -> None:
         self._transcripts = transcripts
@@ -30,6 +37,8 @@ class Conversation:
         self.turn = 0
         self.finish: Finish | None = None
         self.evidence: list[str] = []
+        self.cuts = Cuts()
+        self.failed_summaries = 0
 
     @classmethod
     async def load(cls, transcripts: Transcript, run: str) -> Conversation:
@@ -42,6 +51,11 @@ class Conversation:
     @property
     def messages(self) -> tuple[Message, ...]:
         return tuple(self._messages)
+
+    @property
+    def shown_whole(self) -> tuple[Message, ...]:
+        """The newest messages: what the model is still shown word for word."""
+        return tuple(self._messages[self.cuts.furthest :])
 
     @property
     def open_uses(self) -> tuple[OpenUse, ...]:
@@ -67,6 +81,19 @@ class Conversation:
         """Adds the run's own word that it is through."""
         await self._add({"kind": "finish", "answer": finish.answer, "checks": list(finish.checks)})
 
+    async def add_cuts(self, cuts: Cuts) -> None:
+        """Adds how far compaction has come; a summary is added by itself."""
+        if cuts != self.cuts:
+            await self._add({"kind": "compacted", **{name: getattr(cuts, name) for name in _COUNTS}})
+
+    async def add_summary(self, text: str, upto: int) -> None:
+        """Adds a summary of the first `upto` messages."""
+        await self._add({"kind": "summary", "text": text, "upto": upto})
+
+    async def add_failed_summary(self, reason: str) -> None:
+        """Adds that a summary failed."""
+        await self._add({"kind": "summary", "failed": reason})
+
     async def _add(self, entry: JsonObject) -> None:
         await self._transcripts.append(self._run, entry)
         self._take(entry)
@@ -79,6 +106,11 @@ class Conversation:
                 self._take_turn(entry)
             case "result":
                 self._take_result(entry)
+            case "compacted":
+                counts = {name: count for name in _COUNTS if isinstance(count := entry.get(name), int)}
+                self.cuts = Cuts(summarise=self.cuts.summarise, summary=self.cuts.summary, **counts)
+            case "summary":
+                self._take_summary(entry)
             case "finish":
                 checks = entry["checks"] if isinstance(entry["checks"], list) else []
                 self.finish = Finish(str(entry["answer"]), tuple(c for c in checks if isinstance(c, Mapping)))
@@ -104,6 +136,14 @@ class Conversation:
             self._messages[-1] = Message("user", results=(*last.results, result))
         else:
             self._messages.append(Message("user", results=(result,)))
+
+    def _take_summary(self, entry: JsonObject) -> None:
+        text, upto = entry.get("text"), entry.get("upto")
+        if isinstance(text, str) and isinstance(upto, int):
+            self.cuts = replace(self.cuts, summarise=upto, summary=text)
+            self.failed_summaries = 0
+        else:
+            self.failed_summaries += 1
 
 
 def _write_use(use: ToolUse | UseBroken) -> JsonObject:

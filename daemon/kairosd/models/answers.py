@@ -164,7 +164,9 @@ class AnswerCollector:
         return (TextDelta(text),)
 
     def _new_id(self) -> str:
-        return f"call_{sum(len(message.uses) for message in self._prompt.messages) + 1}"
+        # Not the count of calls: of an old conversation only a part may be shown.
+        known = [use.id.removeprefix("call_") for message in self._prompt.messages for use in message.uses]
+        return f"call_{max((int(number) for number in known if number.isdecimal()), default=0) + 1}"
 
 
 def _call_text(use: ToolUse) -> str:

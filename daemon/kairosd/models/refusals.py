@@ -10,7 +10,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from kairosd.errors import ModelError, ModelRefusedError, ModelUnavailableError
+from kairosd.errors import ContextTooLongError, ModelError, ModelRefusedError, ModelUnavailableError
 
 MESSAGE_LIMIT = 300
 TEMPORARY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
@@ -18,9 +18,17 @@ TEMPORARY_TYPES = re.compile(
     r"overloaded|rate_limit|timeout|api_error|server_error|unavailable|internal", re.IGNORECASE
 )
 NO_CREDIT = re.compile(r"insufficient_quota|credit balance|billing|payment", re.IGNORECASE)
+# Anthropic: "prompt is too long: 208310 tokens > 200000 maximum", "input length and `max_tokens` exceed context limit";
+# OpenAI: code context_length_exceeded; llama.cpp: type exceed_context_size_error with n_ctx, "Context size has been
+# exceeded"; llama-cpp-python: "Requested tokens (2285) exceed context window of 2048".
 OVERFLOW = re.compile(
-    r"context.{0,20}(length|size|window)|prompt is too long|maximum context|too many tokens|request_too_large",
+    r"context.{0,20}(length|size|window|limit)|(prompt|input) is too long|maximum context|too many tokens"
+    r"|request_too_large|\bn_ctx\b",
     re.IGNORECASE,
+)
+# llama.cpp says it with status 500 too: https://github.com/ggml-org/llama.cpp/pull/15780 and its issue 19774.
+OVERFLOW_AS_FAILURE = re.compile(
+    r"exceed_context_size|context size (has been|was) exceeded|exceeds? .{0,24}context size"
 )
 
 
@@ -87,11 +95,12 @@ def from_status(status: int, body: ErrorBody, *, origin: Origin, retry_after: fl
         return ModelRefusedError(f"{origin.place}: the key is refused (HTTP {status})", fix=origin.key_fix)
     if status == 402 or NO_CREDIT.search(str(body)):
         return ModelRefusedError(f"{origin.place}: the account has no credit (HTTP {status})", fix="top it up")
+    if status >= 500 and OVERFLOW_AS_FAILURE.search(str(body).lower()):
+        return _too_long(origin, said)
     if status in TEMPORARY or status >= 500:
         return ModelUnavailableError(f"{origin.place}: HTTP {status}{said}", retry_after=retry_after)
     if status == 413 or OVERFLOW.search(str(body)):
-        fix = f"lower `context` in {origin.place} to what the model has, or choose one with more"
-        return ModelRefusedError(f"{origin.place}: the prompt is larger than the model's context window{said}", fix=fix)
+        return _too_long(origin, said)
     if status == 404:
         fix = f"check `model` and `base_url` in {origin.place}"
         return ModelRefusedError(f"{origin.place}: no model {origin.model!r} there (HTTP 404){said}", fix=fix)
@@ -106,8 +115,7 @@ def from_event(body: ErrorBody, origin: Origin) -> ModelError:
     if NO_CREDIT.search(str(body)):
         return ModelRefusedError(f"{origin.place}: the account has no credit", fix="top it up")
     if OVERFLOW.search(str(body)):
-        fix = f"lower `context` in {origin.place} to what the model has, or choose one with more"
-        return ModelRefusedError(f"{origin.place}: the prompt is larger than the model's context window{said}", fix=fix)
+        return _too_long(origin, said)
     if re.search(r"authentication|permission|invalid_api_key", body.kind):
         return ModelRefusedError(f"{origin.place}: the key is refused", fix=origin.key_fix)
     if re.search(r"invalid_request|not_found", body.kind) and not TEMPORARY_TYPES.search(body.kind):
@@ -131,6 +139,11 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
             return None
         seconds = (moment - now).total_seconds()
     return max(0.0, seconds) if seconds < float("inf") else None
+
+
+def _too_long(origin: Origin, said: str) -> ContextTooLongError:
+    fix = f"lower `context` in {origin.place} to what the model has, or choose one with more"
+    return ContextTooLongError(f"{origin.place}: the prompt is larger than the model's context window{said}", fix=fix)
 
 
 def _said(body: ErrorBody, origin: Origin) -> str:
