@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from kairosd.core.json import Json, JsonObject
 from kairosd.core.levels import Permission
 from kairosd.core.messages import ToolSpec
+from kairosd.core.shell.lines import plan_of_text
+from kairosd.core.shell.plans import Operator, Plan
 from kairosd.errors import ToolError
 from kairosd.ports import Finish, Tool, ToolAnswer, ToolContext
 from kairosd.tools.arguments import schema, string
@@ -14,6 +17,7 @@ from kairosd.tools.base import ReadOnly, answer_text, is_secret, normal_path
 
 # What each kind of check needs beside its name; docs and the evaluation in engine/ follow this table.
 NEEDS: Mapping[str, tuple[str, ...]] = {
+    "command": ("command",),
     "file_exists": ("path",),
     "file_contains": ("path", "text"),
     "commit_exists": ("text",),
@@ -26,6 +30,7 @@ CHECK: JsonObject = {
     "type": "object",
     "properties": {
         "kind": {"type": "string", "enum": list(NEEDS)},
+        "command": {"type": "string"},
         "path": {"type": "string"},
         "text": {"type": "string"},
     },
@@ -39,7 +44,8 @@ class FinishRun(ReadOnly):
 
     spec = ToolSpec(
         "finish",
-        "Call this when you are through. answer: plain words for the owner. checks: what the daemon shall verify.",
+        "Call this when you are through. answer: plain words for the owner. checks: what the daemon shall verify, "
+        "such as a command that must exit 0.",
         schema(
             answer=string("what was found or done, in full sentences"),
             checks={"type": "array", "description": "may stay empty", "items": CHECK, "default": []},
@@ -51,6 +57,14 @@ class FinishRun(ReadOnly):
         # A check answers yes or no, so its paths need no question; those that may hold secrets are refused outright.
         self._finish(arguments)
         return ()
+
+    def commands(self, arguments: JsonObject) -> Plan | None:
+        """The commands of the checks, one after the other: the gate judges them as it would the tool `shell`."""
+        lines = [str(check["command"]) for check in self._finish(arguments).checks if check["kind"] == "command"]
+        pipelines = [pipeline for line in lines for pipeline in plan_of_text(line).pipelines]
+        if not pipelines:
+            return None
+        return Plan(tuple(replace(one, operator=one.operator or Operator.THEN) for one in pipelines))
 
     async def plan(self, arguments: JsonObject, context: ToolContext) -> JsonObject:
         self._finish(arguments)

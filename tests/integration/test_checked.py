@@ -1,0 +1,87 @@
+"""Checked completion by commands: what the gate lets run, the daemon runs itself, and its exit code sets the state."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.e2e.daemon import git
+from tests.engine_bench import Setup
+from tests.fakes import says, use
+
+from kairosd.core.runs import RunState
+from kairosd.engine.checkouts import Checkouts
+from kairosd.executor.client import ProcessExecutor
+from kairosd.sandbox import bubblewrap
+from kairosd.system.files import LocalFiles
+
+pytestmark = pytest.mark.anyio
+
+TEST = """import unittest, app
+class Adds(unittest.TestCase):
+    def test_it(self):
+        assert app.add(1, 2) == 3
+"""
+RIGHT = use("edit", path="app.py", old="a - b", new="a + b")
+WRONG = use("edit", path="app.py", old="a - b", new="a * b")
+
+
+def finish(*commands: str) -> object:
+    checks = [{"kind": "command", "command": command} for command in commands]
+    return says("", use("finish", answer="the sum is right now", checks=checks))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
+    executor = ProcessExecutor()
+    made = Setup(tmp_path.resolve(), workspace='level = "sandboxed"')
+    state = made.folder / "home"
+    state.mkdir(mode=0o700)
+    made.sandbox = bubblewrap.build(executor, folder=state, forbidden=(state,))
+    made.checkouts = Checkouts(
+        made.sandbox, LocalFiles(), folder=state / "checkouts", patches=state / "patches", clock=made.clock
+    )  # type: ignore[assignment]
+    made.write("app.py", "def add(a, b):\n    return a - b\n")
+    made.write("test_app.py", TEST)
+    git(made.root, "init", "--quiet", "--initial-branch=main")
+    git(made.root, "add", "--all")
+    git(made.root, "commit", "--quiet", "--message", "Begin")
+    yield made
+    await executor.close()
+
+
+@pytest.mark.parametrize(("edit", "state"), [(RIGHT, RunState.DONE), (WRONG, RunState.FAILED)])
+async def test_a_command_decides_between_done_and_failed(setup: Setup, edit: object, state: RunState) -> None:
+    setup.actor.add(says("", edit), finish("python3 -m unittest -q"))  # type: ignore[arg-type]
+    async with setup.running() as bench:
+        run = await bench.run(await bench.tell())
+    assert run.state is state
+    assert bool(run.branch) == (state is RunState.DONE), "what has failed its check does not land"
+    (check, *_) = run.checks
+    assert "exit 0" in str(check["seen"]) if state is RunState.DONE else "exit 1" in str(check["seen"])
+
+
+async def test_every_command_must_pass_and_each_is_told(setup: Setup) -> None:
+    setup.actor.add(says("", RIGHT), finish("python3 -m unittest -q", "grep -c nothing app.py", "test -f app.py"))
+    async with setup.running() as bench:
+        run = await bench.run(await bench.tell())
+    assert [check["passed"] for check in run.checks] == [True, False, True]
+    assert run.state is RunState.FAILED
+
+
+@pytest.mark.parametrize("command", ["for f in *; do cat $f; done", "git push", "cat /etc/passwd"])
+async def test_what_the_gate_refuses_is_no_check(setup: Setup, command: str) -> None:
+    setup.actor.add(says("", RIGHT), finish(command), finish())
+    async with setup.running() as bench:
+        run = await bench.tell()
+        told = await bench.results(run)
+        assert (await bench.run(run)).state is RunState.DONE_UNCHECKED
+    assert len(told) == 3, "the refusal went back to the model"
+
+
+async def test_a_check_that_leads_the_gate_astray_in_its_middle_is_none_either(setup: Setup) -> None:
+    setup.actor.add(says("", RIGHT), finish("ls", "cat app.py && git push origin main"), finish("ls"))
+    async with setup.running() as bench:
+        run = await bench.run(await bench.tell())
+    assert run.state is RunState.DONE
