@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -153,18 +154,31 @@ async def changes_of(work: SandboxedGit, snapshot: str) -> tuple[Change, ...]:
 
 async def unchanged_of(owner: SandboxedGit, files: Files, *, changes: Sequence[Change]) -> frozenset[str]:
     """The paths whose file in the owner's checkout is still what the run started from."""
-    there = [
-        change
-        for change in changes
-        if "\n" not in change.path and await asyncio.to_thread(files.mode, owner.folder, change.path) is not None
-    ]
-    absent = {change.path for change in changes if change.old_mode == ABSENT} - {change.path for change in there}
+    there, absent = [], set()
+    for change in changes:
+        found = await asyncio.to_thread(_is_there, files, owner.folder, path=change.path)
+        if found and "\n" not in change.path:
+            there.append(change)
+        elif found is False and change.old_mode == ABSENT:
+            absent.add(change.path)
     if not there:
         return frozenset(absent)
     listed = "\n".join(change.path for change in there).encode(errors="surrogateescape")
     blobs = (await owner.script("git hash-object --stdin-paths", {}, stdin=listed)).decode().split()
     same = {change.path for change, blob in zip(there, blobs, strict=True) if blob == change.old_blob}
     return frozenset(absent | same)
+
+
+def _is_there(files: Files, root: Path, *, path: str) -> bool | None:
+    """Whether a plain file is there; None for anything else, and where a link is on the way."""
+    try:
+        if files.resolve(root, path) != path:
+            return None
+        if files.mode(root, path) is not None:
+            return True
+    except ToolError:
+        return None
+    return None if os.path.lexists(root / path) else False
 
 
 def to_plan(pieces: Sequence[Piece]) -> JsonObject:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from kairosd.core.ids import mint
 from kairosd.core.json import JsonObject
+from kairosd.core.paths import matches
 from kairosd.core.policy import Policy
+from kairosd.core.questions import escaped
 from kairosd.core.runs import Call, CallState, Run, call_hash
 from kairosd.core.workspaces import Workspace
 from kairosd.engine import direct
@@ -18,6 +20,7 @@ from kairosd.errors import CheckoutError, StoreError
 from kairosd.ports import Clock, Files, Stores
 
 LAND = "land"  # the ledger's name for the daemon's own effect
+SHOWN_MAX = 5  # paths that a note names
 LANDING_TURN = 1_000_000  # sorts the landing after every turn of the model's
 
 
@@ -38,13 +41,16 @@ class Handover:
         call = await self._call(run, slug)
         trailers = {"Kairos-Call": call.id, "Assisted-by": f"Kairos (run {run.id})"}
         await self.checkouts.commit(run, workspace, message=subject, author=await self.author(), trailers=trailers)
+        left = _left_out(await self.checkouts.nested(run, workspace))
         landed, call = await self._directly(run, workspace, call=call)
         if landed is None or landed.files == ():
             if call.state is CallState.REQUESTED:
                 call = await self._move(call, CallState.INTENDED)
             note = landed.note if landed else ""
             landed = await self.checkouts.land(run, workspace, slug=slug)
-            landed = replace(landed, note=f"{note}\n{landed.note}".strip())
+            guarded = tuple(path for path in landed.files if matches(path, self.policy.protected_paths))
+            landed = replace(landed, note=f"{note}\n{landed.note}\n{_warning(guarded)}".strip())
+        landed = replace(landed, note=f"{landed.note}\n{left}".strip())
         if call.state is CallState.INTENDED:
             await self._move(replace(call, result=landed.how or "nothing to land"), CallState.SUCCEEDED)
         return landed
@@ -83,3 +89,17 @@ class Handover:
 
     async def _move(self, call: Call, state: CallState) -> Call:
         return await self.stores.runs.move_call(call, state, now=self.clock.now())
+
+
+def _left_out(nested: Sequence[str]) -> str:
+    return f"left out, since it is a git repository of its own: {_listed(nested)}" if nested else ""
+
+
+def _warning(guarded: Sequence[str]) -> str:
+    """No tool writes a protected path unasked, but a program that a run starts writes where it likes."""
+    return f"look before you merge: it changes {_listed(guarded)}" if guarded else ""
+
+
+def _listed(paths: Sequence[str]) -> str:
+    shown = ", ".join(" ".join(escaped(path).split()) for path in paths[:SHOWN_MAX])
+    return shown + (f" and {len(paths) - SHOWN_MAX} more" if len(paths) > SHOWN_MAX else "")
