@@ -88,6 +88,9 @@ class FolderCheckouts:
     async def commit(self, run: Run, workspace: Workspace, **_given: object) -> str:
         return "c0ffee"
 
+    async def nested(self, run: Run, workspace: Workspace) -> tuple[str, ...]:
+        return ()
+
     async def land(self, run: Run, workspace: Workspace, *, slug: str) -> Landed:
         self._fail("land")
         tree = self._folder / run.id / "tree"

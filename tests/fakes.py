@@ -111,6 +111,10 @@ class FakeDesk:
             raise NotFoundError(f"there is no list of {kind}")
         return self.rows.get(kind, [])
 
+    async def costs(self, by: str, *, since: datetime, limit: int) -> Sequence[JsonObject]:
+        self._ask("costs", by, since, limit)
+        return self.rows.get("costs", [])
+
     async def show(self, identifier: str) -> JsonObject:
         self._ask("show", identifier)
         if identifier not in self.things:

@@ -21,6 +21,7 @@ VERBS = {
     "tell": ("tell", "ask for something now"),
     "journal": ("journal", "read the daily record; `journal verify` checks its chain"),
     "why": ("why", "from any id back to what caused it, with prices"),
+    "cost": ("cost", "what it cost, by day, trigger, workspace, run or model"),
     "events": ("events", "what happened; `events retry ID` revives a dead one"),
     "decisions": ("decisions", "what was decided about it, and why"),
     "runs": ("runs", "what was done; `runs ID` shows the diff and how to merge it"),

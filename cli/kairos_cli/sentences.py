@@ -41,10 +41,28 @@ def _queued(data: Data) -> str:
 
 
 def _ended(data: Data) -> str:
-    place = data.get("branch") or data.get("patch")
+    place = data.get("branch") or data.get("patch") or (OWN_FILES if landed_directly(data) else "")
     landed = f"; landed as {place}" if place else ""
     words = data.get("result") or data.get("goal")
     return f"{data.get('state')}: {words}{landed} ({data.get('turns')} turns, {money(data.get('price'))})"
+
+
+def landed_directly(run: Data) -> bool:
+    """Whether a run's work went into the owner's own files: it landed, and neither as a branch nor as a patch."""
+    checks = run.get("checks")
+    landed = isinstance(checks, list) and any(
+        isinstance(check, Mapping) and check.get("kind") == "landed" for check in checks
+    )
+    return landed and not run.get("branch") and not run.get("patch")
+
+
+def _undone(data: Data) -> str:
+    return f"undone: {_listed(data.get('undone')) or 'there was nothing to take back'}"
+
+
+def _parked(data: Data) -> str:
+    on = str(data.get("on"))
+    return {"approval": "waits for your answer", "owner": "is stuck and waits for your word"}.get(on, f"waits: {on}")
 
 
 def _call(data: Data) -> str:
@@ -58,6 +76,38 @@ def _approval(data: Data) -> str:
     return f"{data.get('code')} {data.get('state')}{by}: {data.get('question')}"
 
 
+def _grant(data: Data) -> str:
+    """Who used it is the line's cause; the question is what it allows."""
+    times = f", used {data['uses']} times" if data.get("uses") else ""
+    return f"{data.get('state')}{times}: {data.get('question')}"
+
+
+def _level(data: Data) -> str:
+    held = ", until the daemon ends" if data.get("level") == "open" else ""
+    return f"the level is now {data.get('level')}{held}; it was {data.get('was')}"
+
+
+def _trusted(data: Data) -> str:
+    files = data.get("files")
+    return f"trusted as they are now: {_listed(list(files)) if isinstance(files, Mapping) else ''}".rstrip(": ")
+
+
+def _reloaded(data: Data) -> str:
+    parts = [
+        (name.replace("_", " "), _listed(data.get(name))) for name in ("changed", "restart_needed", "no_longer_open")
+    ]
+    return "; ".join(f"{name}: {names}" for name, names in parts if names) or "nothing had changed"
+
+
+def _listed(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else ""
+
+
+def _said(text: str, *names: str) -> Callable[[Data], str]:
+    """A sentence with fields in braces; a line that lacks one is told by its fields."""
+    return lambda data: text.format(**data) if all(name in data for name in names) else _fields(data)
+
+
 def _notice(data: Data) -> str:
     error = f" — {data['error']}" if data.get("error") else ""
     return f"{data.get('channel')}: {data.get('title')}{error}"
@@ -66,7 +116,8 @@ def _notice(data: Data) -> str:
 def _model(data: Data) -> str:
     tokens = f"{_count(data.get('input'))} in, {_count(data.get('output'))} out"
     outcome = "" if data.get("outcome") == "ok" else f", {data.get('outcome')}"
-    return f"{data.get('role')} by {data.get('model')}: {tokens}, {money(data.get('price'))}{outcome}"
+    role = _ROLES.get(str(data.get("role")), data.get("role"))
+    return f"{role} by {data.get('model')}: {tokens}, {money(data.get('price'))}{outcome}"
 
 
 def _count(tokens: object) -> str:
@@ -77,14 +128,41 @@ def _fields(data: Data) -> str:
     return ", ".join(f"{name}={value}" for name, value in data.items() if value not in (None, "", [], {}))
 
 
+OWN_FILES = "changes in your own files"
+_ROLES = {"triage": "filing an outsider's text", "summary": "summing up"}
 _FORMS: Mapping[str, Callable[[Data], str]] = {
     "event.received": _event,
+    "event.coalesced": _said("taken together with others: {reason}", "reason"),
+    "event.duplicate": _said("came again from {source}: {key}", "source", "key"),
     "decision.asked": _asked,
     "decision.made": _made,
     "run.queued": _queued,
+    "run.started": _said("began: {goal}", "goal"),
+    "run.parked": _parked,
+    "run.requeued": _said("goes on: {reason}", "reason"),
+    "run.interrupted": _said("the daemon ended in the middle of it; it goes on at the next start"),
     "run.ended": _ended,
+    "run.undone": _undone,
     "call": _call,
     "approval": _approval,
+    "grant": _grant,
     "notice": _notice,
     "model.call": _model,
+    "workspace.level": _level,
+    "workspace.trusted": _trusted,
+    "workspace.missing": _said("its folder is missing"),
+    "workspace.back": _said("its folder is there again"),
+    "workspace.looked": _said("looked at, and nothing had changed"),
+    "watch.lost": _said("its folder cannot be watched any more"),
+    "watch.back": _said("its folder is watched again"),
+    "watch.limit": _said("{problem}", "problem"),
+    "daemon.paused": _said("the initiative rests: {reason}", "reason"),
+    "daemon.resumed": _said("the initiative goes on"),
+    "daemon.reloaded": _reloaded,
+    "daemon.swept": _said("retention took away or packed {things} things", "things"),
+    "channel.silenced": _said(
+        "{channel} is not listened to for {minutes} min: too many unknown codes", "channel", "minutes"
+    ),
+    "schedule.missed": _said("{job}, due {due}, was missed and is not made up for", "job", "due"),
+    "tick.skipped": _said("{ticks} ticks were left out while the machine was busy or asleep", "ticks"),
 }

@@ -50,6 +50,12 @@ def test_a_listing_is_asked_for_as_it_was_wanted(server: ControlServer) -> None:
     ("method", "target", "body", "asked"),
     [
         ("GET", "/why/r_1", None, ("why", "r_1")),
+        (
+            "GET",
+            "/costs?by=run&since=2026-03-01T10:00:00%2B02:00&limit=7",
+            None,
+            ("costs", "run", datetime(2026, 3, 1, 8, tzinfo=UTC), 7),
+        ),
         ("POST", "/events/e_1/retry", None, ("retry", "e_1")),
         ("POST", "/pause", {"reason": "holiday"}, ("pause", "holiday")),
         ("POST", "/pause", None, ("pause", "")),

@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import Connection, event, text
 from tests.fakes import ManualClock, settle
 
+from kairosd.core.budget import DAY, DEFAULT_CAPS, HOUR, Amount, Breach, Cap, Order, Purse, caps
 from kairosd.core.decisions import Decision, Verdict
 from kairosd.core.events import Draft, EventState, Tier
 from kairosd.core.ids import mint
@@ -34,7 +35,7 @@ from kairosd.core.runs import (
     call_hash,
 )
 from kairosd.core.workspaces import World
-from kairosd.errors import AmbiguousIdError, DiskFullError, NotFoundError, StoreError, TransitionError
+from kairosd.errors import AmbiguousIdError, DiskFullError, NotFoundError, StoreError, TransitionError, UsageError
 from kairosd.ports.stores import Query
 from kairosd.store.assembly import OpenStores, open_stores
 from kairosd.store.database import Unit
@@ -45,6 +46,7 @@ pytestmark = pytest.mark.anyio
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=5)
+WIDE = DEFAULT_CAPS[Purse.TICK]
 
 
 @pytest.fixture(scope="module")
@@ -601,8 +603,10 @@ class TestNotices:
 class TestBooks:
     async def test_every_model_call_is_settled_once(self, opened: OpenStores) -> None:
         calls = opened.stores.model_calls
-        first = await calls.reserve("d_1", "decide", model="m", now=NOW)
-        await calls.reserve("d_1", "decide", model="m", now=NOW)
+        order = Order("d_1", "decide", "m", purse="tick", worst=Amount(90, 50))
+        first = await calls.reserve(order, WIDE, now=NOW)
+        assert isinstance(first, int)
+        await calls.reserve(order, WIDE, now=NOW)
         await calls.settle(first, Usage(10, 5, 1, 2), price=42, outcome="ok", now=LATER)
         with pytest.raises(TransitionError):
             await calls.settle(first, Usage(), price=None, outcome="ok", now=LATER)
@@ -610,8 +614,109 @@ class TestBooks:
         assert await calls.recover(LATER) == 0
         ok, lost = await calls.of("d_1")
         assert (ok["outcome"], ok["price"], ok["input"], ok["cache_write"]) == ("ok", 42, 10, 2)
-        assert (lost["outcome"], lost["price"]) == ("lost", None)
+        assert (lost["outcome"], lost["price"]) == ("lost", 90)
         assert await kinds(opened) == ["model.call", "model.call"]
+
+    async def test_what_a_call_may_take_is_held_and_the_rest_given_back(self, opened: OpenStores) -> None:
+        calls, tight = opened.stores.model_calls, caps((100, 1000), (150, 1000))
+        big = Order("r_1", "act", "m", purse="tick", worst=Amount(60, 10))
+        first = await calls.reserve(big, tight, now=NOW)
+        assert isinstance(first, int)
+        refused = await calls.reserve(big, tight, now=NOW)
+        assert isinstance(refused, Breach)
+        assert (refused.cap.span, refused.used, refused.need) == (HOUR, Amount(60, 10), Amount(60, 10))
+        assert refused.frees_at == NOW + HOUR
+        assert await calls.breach(big, tight, now=NOW) == refused
+        other = replace(big, purse="owner")
+        assert isinstance(await calls.reserve(other, tight, now=NOW), int)
+        await calls.settle(first, Usage(5, 1), price=40, outcome="ok", now=NOW)
+        assert isinstance(await calls.reserve(big, tight, now=NOW), int)
+        (hour, _) = (await calls.used({"tick": tight}, NOW))["tick"]
+        assert (hour.spent, hour.reserved) == (Amount(40, 6), Amount(60, 10))
+
+    async def test_a_window_rolls_and_one_under_way_counts_however_old(self, opened: OpenStores) -> None:
+        calls, tight = opened.stores.model_calls, caps((100, 1000), (190, 1000))
+        order = Order("r_1", "act", "m", purse="tick", worst=Amount(60, 10))
+        first = await calls.reserve(order, tight, now=NOW)
+        assert isinstance(first, int)
+        assert isinstance(await calls.reserve(order, tight, now=NOW + 3 * HOUR), Breach)
+        await calls.settle(first, Usage(1, 1), price=60, outcome="ok", now=NOW + 3 * HOUR)
+        assert isinstance(await calls.reserve(order, tight, now=NOW + 4 * HOUR - timedelta(seconds=1)), Breach)
+        # Set back by less than a window the clock gives nothing away; by more, it blocks nothing for ever.
+        assert isinstance(await calls.reserve(order, tight, now=NOW + 2 * HOUR + timedelta(seconds=1)), Breach)
+        assert await calls.breach(order, tight, now=NOW - DAY) is None
+        for hours in (4, 5):
+            number = await calls.reserve(order, tight, now=NOW + hours * HOUR)
+            assert isinstance(number, int)
+            await calls.settle(number, Usage(1, 1), price=60, outcome="ok", now=NOW + hours * HOUR)
+        refused = await calls.reserve(order, tight, now=NOW + 6 * HOUR)
+        assert isinstance(refused, Breach)
+        assert (refused.cap.span, refused.frees_at) == (DAY, NOW + 3 * HOUR + DAY)
+
+    async def test_tokens_count_alone_where_no_price_is_known(self, opened: OpenStores) -> None:
+        calls, tight = opened.stores.model_calls, caps((0, 100), (0, 100))
+        order = Order("r_1", "act", "m", purse="tick", worst=Amount(None, 60))
+        first = await calls.reserve(order, tight, now=NOW)
+        assert isinstance(first, int)
+        refused = await calls.reserve(order, tight, now=NOW)
+        assert isinstance(refused, Breach)
+        assert not refused.by_money
+        await calls.settle(first, Usage(), price=None, outcome="ok", now=NOW)  # nobody counted: it stays as reserved
+        assert isinstance(await calls.reserve(order, tight, now=NOW), Breach)
+        (row,) = await calls.of("r_1")
+        assert (row["price"], row["charged_price"], row["charged_tokens"]) == (None, None, 60)
+
+    async def test_an_allowance_is_a_purse_without_a_window(self, opened: OpenStores) -> None:
+        calls, once = opened.stores.model_calls, (Cap(None, 100, 100),)
+        order = Order("r_1", "act", "m", purse="a_1", worst=Amount(60, 10))
+        assert isinstance(await calls.reserve(order, once, now=NOW), int)
+        refused = await calls.reserve(order, once, now=NOW + 1000 * DAY)
+        assert isinstance(refused, Breach)
+        assert refused.frees_at is None
+
+    async def test_callers_at_once_do_not_share_the_same_room(self, opened: OpenStores) -> None:
+        order = Order("r_1", "act", "m", purse="tick", worst=Amount(30, 10))
+        tight = caps((100, 1000), (100, 1000))
+        made = await asyncio.gather(*(opened.stores.model_calls.reserve(order, tight, now=NOW) for _ in range(16)))
+        assert sum(isinstance(one, int) for one in made) == 3
+
+    async def test_costs_are_summed_up_by_what_was_asked(self, opened: OpenStores) -> None:
+        calls, stores = opened.stores.model_calls, opened.stores
+        run, *_ = await parked_run(opened)
+        decision = (await stores.decisions.find(Query()))[0].id
+
+        async def call(cause: str, model: str, price: int | None, *, at: datetime) -> None:
+            order = Order(cause, "act", model, purse="file", worst=Amount(price, 500))
+            number = await calls.reserve(order, WIDE, now=at)
+            assert isinstance(number, int)
+            await calls.settle(number, Usage(10, 5, 100, 1), price=price, outcome="ok", now=at)
+
+        await call(decision, "quick", 7, at=NOW)
+        await call(run.id, "strong", 50, at=NOW)
+        await call(run.id, "unheard-of", None, at=NOW + 2 * DAY)
+        await call("d_gone", "quick", 3, at=NOW - DAY)
+        await calls.reserve(Order(run.id, "act", "strong", "file", worst=Amount(9, 9)), WIDE, now=NOW)
+
+        async def shown(by: str, since: datetime = NOW) -> list[tuple[str, int, int | None]]:
+            return [(row.key, row.calls, row.price) for row in await calls.costs(by, since=since, limit=10)]
+
+        days = [f"{(NOW + number * DAY).astimezone():%Y-%m-%d}" for number in (0, 2)]
+        assert await shown("day") == [(days[1], 1, None), (days[0], 2, 57)]
+        assert await shown("model") == [("strong", 1, 50), ("quick", 1, 7), ("unheard-of", 1, None)]
+        assert await shown("model", NOW - DAY) == [("strong", 1, 50), ("quick", 2, 10), ("unheard-of", 1, None)]
+        assert await shown("run") == [(run.id, 3, 57)]
+        assert await shown("workspace", NOW - DAY) == [("app", 3, 57), ("", 1, 3)]
+        assert [key for key, _, _ in await shown("trigger", NOW - DAY)] == [run.trigger, "file"]
+        (row,) = await calls.costs("run", since=NOW, limit=10)
+        assert (row.label, row.input, row.cache_read, row.unpriced_calls, row.unpriced_tokens) == (
+            run.goal,
+            30,
+            300,
+            1,
+            116,
+        )
+        with pytest.raises(UsageError):
+            await calls.costs("mood", since=NOW, limit=10)
 
     async def test_facts_about_the_daemon_are_kept(self, opened: OpenStores) -> None:
         state = opened.stores.state

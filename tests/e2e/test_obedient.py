@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.canaries import SECRET, Canaries, canaries
 from tests.e2e.brain import PROVIDERS, Brain, finish, first_words, results, use
 from tests.e2e.conftest import Make
 from tests.e2e.daemon import Daemon, Settings, repository
-from tests.e2e.obedience import SECRET, TEMPLATES, Canaries, Obedient, canaries, of_repository, plant, trap, worst
+from tests.e2e.obedience import TEMPLATES, Obedient, of_repository, plant, trap, worst
 from tests.servers import Reply, Request
 
 WORKSPACES = 3
@@ -131,7 +132,7 @@ FIX = (
     use("read", path="engine.py"),
     use("edit", path="engine.py", old="SPEED = 1", new="SPEED = 2"),
     use("shell", command="python3 -m unittest -q"),
-    finish("The speed was wrong.", {"kind": "file_contains", "path": "engine.py", "text": "SPEED = 2"}),
+    finish("The speed was wrong.", {"kind": "command", "command": "python3 -m unittest -q"}),
 )
 SOURCE = {
     "engine.py": "SPEED = 1\n",

@@ -84,3 +84,15 @@ def test_the_journal_verifies_and_a_changed_line_is_named(daemon: Daemon, tmp_pa
     verified = daemon.kairos("journal", "verify")
     assert verified.returncode == 1
     assert f"{file.name}:2" in verified.stdout + verified.stderr
+
+
+def test_an_ordinary_day_leaves_no_warning_in_the_log(daemon: Daemon, tmp_path: Path) -> None:
+    daemon.start()
+    daemon.kairos("tell", "what changed in the last commit?", cwd=tmp_path / "engine", check=True)
+    run = daemon.json("runs")[0]["id"]
+    for words in (["status"], ["runs", run], ["why", run], ["approvals"], ["pause"], ["resume"], ["workspace", "list"]):
+        daemon.kairos(*words, check=True)
+    assert daemon.stop() == 0
+    told = daemon.log.read_text().splitlines()
+    assert told, "the log is where it is looked for"
+    assert [line for line in told if "warning" in line.lower() or "warnings.warn" in line] == []

@@ -449,6 +449,52 @@ async def test_a_repository_inside_the_workspace_is_left_out(world: World) -> No
     assert not (checkout.path / "in side").exists()
 
 
+def nested_repositories(folder: Path) -> None:
+    """As a program leaves them behind: with commits, without, as a mere pointer, with an odd name."""
+    for name in ("deep/in side\nx", "empty", "st*r"):
+        (folder / name).mkdir(parents=True)
+        git(folder / name, "init", "-q")
+        (folder / name / "inner").write_text("inner\n")
+    git(folder / "deep/in side\nx", "add", "-A")
+    git(folder / "deep/in side\nx", "commit", "-qm", "Nested")
+    (folder / "pointer").mkdir()
+    (folder / "pointer/.git").write_text("gitdir: ../empty/.git\n")
+    git(folder, "init", "-q", "kept")  # where files of the run's are tracked, they stay so
+
+
+async def test_a_repository_that_a_program_made_is_left_out_of_commits_and_told(world: World) -> None:
+    (world.work / "kept").mkdir()
+    (world.work / "kept/file").write_text("1\n")
+    git(world.work, "add", "-A")
+    git(world.work, "commit", "-qm", "Kept")
+    checkout = await world.ensure()
+    nested_repositories(checkout.path)
+    (checkout.path / "kept/file").write_text("2\n")
+    (checkout.path / "fresh").write_text("fresh\n")
+    diff = await world.checkouts().diff(world.run, world.workspace)
+    assert "+fresh" in diff
+    assert "Subproject" not in diff
+    assert await world.commit() is not None
+    left = await world.checkouts().nested(world.run, world.workspace)
+    assert left == ("deep/in side\nx", "empty", "pointer", "st*r")
+    landed = await world.land()
+    assert landed.files == ("fresh", "kept/file")
+    assert "160000" not in git(world.work, "ls-tree", "-r", "kairos/do-it")
+
+
+async def test_a_repository_that_a_run_itself_committed_does_not_land(world: World) -> None:
+    checkout = await world.ensure()
+    (checkout.path / "sub").mkdir()
+    committed(checkout.path / "sub")
+    (checkout.path / "fresh").write_text("fresh\n")
+    await world.inside("-c", "user.name=x", "-c", "user.email=x@y", "add", "-A", writable=True)
+    await world.inside("-c", "user.name=x", "-c", "user.email=x@y", "commit", "-qm", "All of it", writable=True)
+    assert "160000" in await world.inside("ls-tree", "HEAD")
+    await world.commit()
+    assert (await world.land()).files == ("fresh",)
+    assert await world.checkouts().nested(world.run, world.workspace) == ("sub",)
+
+
 async def test_the_diff_shows_everything_so_far(world: World) -> None:
     dirty(world.work)
     checkout = await world.ensure()
@@ -504,7 +550,7 @@ async def test_only_names_of_ended_runs_are_swept_from_the_owners_repository(wor
     ending = Ending(
         EndingDeps(
             stores=opened.stores, clock=world.clock, checkouts=world.checkouts(), files=LocalFiles(), feed=Feed(),
-            address=lambda _draft: (), author=None, expires=timedelta(),
+            address=lambda _draft: (), handover=None, expires=timedelta(),
             workspaces={"n": not_git, "w": world.workspace},
         )  # type: ignore[arg-type]
     )  # fmt: skip

@@ -23,6 +23,10 @@ from kairosd.core.json import Json
 from kairosd.errors import UsageError
 from kairosd.ports import Query, Update
 
+SPENT: dict[str, Json] = {
+    "label": "", "calls": 12, "price": 2_000_000, "input": 200, "output": 100, "cache_read": 1000, "cache_write": 10,
+    "tokens": 1310, "unpriced_calls": 0, "unpriced_tokens": 0,
+}  # fmt: skip
 RUN: dict[str, Json] = {
     "id": "r_01kaq7t2zjhd0wq1q8xw7b1n9c", "state": "done", "goal": "add a line", "workspace": "api", "trigger": "owner",
     "level": 1, "taint": "owner", "turns": 3, "tokens": 900, "price": 12_300, "created": "2026-03-02T09:00:00+00:00",
@@ -109,9 +113,11 @@ def test_verbs_without_a_daemon_are_the_daemon_programs_own(home: Path) -> None:
     assert "--dry-run" in ran.out
 
 
-def test_status_loads_no_third_party_module_and_nothing_else_of_the_daemon(server: ControlServer) -> None:
+@pytest.mark.parametrize("verb", ["status", "cost"])
+def test_a_verb_loads_no_third_party_module_and_nothing_else_of_the_daemon(server: ControlServer, verb: str) -> None:
+    server.desk.rows["costs"] = [SPENT]
     hook = (
-        "import sys; from kairos_cli.main import main; main(['status']);"
+        f"import sys; from kairos_cli.main import main; main([{verb!r}]);"
         "import json; files = {n: getattr(m, '__file__', None) for n, m in sys.modules.items()};"
         "sys.stderr.write('\\n' + json.dumps(files))"
     )
@@ -124,7 +130,7 @@ def test_status_loads_no_third_party_module_and_nothing_else_of_the_daemon(serve
     loaded = json.loads(done.stderr.splitlines()[-1])
     ours = {name for name in loaded if name.startswith("kairosd")}
     assert ours == {"kairosd", "kairosd.wire"}
-    assert {name for name in loaded if name.startswith("kairos_cli.commands.")} == {"kairos_cli.commands.status"}
+    assert {name for name in loaded if name.startswith("kairos_cli.commands.")} == {f"kairos_cli.commands.{verb}"}
     foreign = [name for name, file in loaded.items() if file and "-packages" in file]
     assert foreign == []
     assert not {"asyncio", "http.client", "email", "subprocess", "tomllib", "typing"} & set(loaded)
@@ -148,6 +154,82 @@ def test_status_says_what_is_wrong_and_what_to_do(server: ControlServer) -> None
     assert "problem port 8787 is taken\n    fix set hooks_listen" in ran.out
     assert ran.err == f"home: {server.home}\n"
     assert json.loads(server.kairos("status", "--json").out) == server.desk.state
+
+
+def test_status_shows_the_purses_that_were_used(server: ControlServer) -> None:
+    untouched = {"spent": 0, "reserved": 0, "limit": 1_000_000, "tokens": 0, "tokens_reserved": 0, "tokens_limit": 9}
+    used = {**untouched, "spent": 10_000, "reserved": 2_000, "tokens": 3000, "tokens_limit": 2_000_000}
+    server.desk.state = {
+        "version": wire.VERSION, "state": "ready",
+        "purses": {"owner": {"hour": untouched, "day": used}, "dream": {"hour": untouched, "day": untouched}},
+    }  # fmt: skip
+    ran = server.kairos("status")
+    assert "owner: day $0.0120 of $1.0000, 3,000 of 2,000,000 tokens\n" in ran.out
+    assert "dream" not in ran.out
+
+
+def test_cost_draws_what_it_was_told(server: ControlServer) -> None:
+    unpriced = {
+        "price": None,
+        "tokens": 5000,
+        "cache_read": 0,
+        "unpriced_calls": 3,
+        "unpriced_tokens": 5000,
+        "calls": 3,
+    }
+    server.desk.rows["costs"] = [
+        {**SPENT, "model": "strong\x1b[2J"},
+        {**SPENT, "model": "quick", "price": 20_000, "calls": 1, "unpriced_calls": 1, "unpriced_tokens": 40},
+        {**SPENT, **unpriced, "model": "unheard-of"},
+    ]
+    before = datetime.now(UTC)
+    ran = server.kairos("cost", "--by", "model", "--since", "2h", "--limit", "3")
+    assert ran.code == 0
+    heading, strong, quick, unknown, together = ran.out.splitlines()
+    assert heading.split() == ["model", "price", "calls", "tokens", "cached"]
+    assert strong.split()[:5] == ["strong", "$2.0000", "12", "1,310", "1,000"]
+    bar = strong.split()[5]
+    assert set(bar) == {"#"}
+    assert len(bar) >= 8
+    assert quick.endswith("  #")
+    assert "$0.0200 + unknown" in quick
+    assert "price unknown" in unknown
+    assert unknown.endswith(" 0")
+    assert together == "together $2.0200, 7,620 tokens; price unknown of 4 calls, 5,040 tokens"
+    assert max(map(len, ran.out.splitlines())) <= 80
+    ((_, by, since, limit),) = server.desk.asked
+    assert (by, limit) == ("model", 3)
+    assert isinstance(since, datetime)
+    assert abs(since - (before - timedelta(hours=2))) < timedelta(minutes=2)
+    assert json.loads(server.kairos("cost", "--by", "model", "--json").out) == server.desk.rows["costs"]
+
+
+def test_without_any_price_the_bars_compare_tokens(server: ControlServer) -> None:
+    rows = [("2026-03-02", 2000), ("2026-03-01", 1000)]
+    server.desk.rows["costs"] = [{**SPENT, "day": day, "price": 0, "tokens": tokens} for day, tokens in rows]
+    ran = server.kairos("cost")
+    _, more, less, together = ran.out.splitlines()
+    assert more.count("#") == 2 * less.count("#") > 0
+    assert "free" in more
+    assert together == "together free, 3,000 tokens"
+
+
+def test_a_runs_cost_is_named_by_its_goal_and_fits_a_terminal(server: ControlServer) -> None:
+    server.desk.rows["costs"] = [
+        {**SPENT, "run": "r_01kaq7t2zjhd0000", "label": "mend the very long thing " * 9},
+        {**SPENT, "run": "", "label": ""},
+    ]
+    ran = server.kairos("cost", "--by", "run")
+    _, named, nameless, _ = ran.out.splitlines()
+    assert named.startswith("r_01kaq7t2zjhd mend the")
+    assert nameless.startswith("(no run)")
+    assert max(map(len, ran.out.splitlines())) <= 100
+
+
+def test_nothing_spent_says_so_and_a_wrong_group_is_usage(server: ControlServer) -> None:
+    assert server.kairos("cost").out.startswith("No model was asked since ")
+    assert server.kairos("cost", "--by", "mood").code == 2
+    assert server.kairos("cost", "--since", "soon").code == 2
 
 
 def test_another_version_is_named_with_the_fix() -> None:

@@ -213,11 +213,18 @@ async def test_a_model_call_cut_off_by_a_stop_is_settled(setup: Setup) -> None:
         run = await bench.tell()
         await bench.engine.desk.stop(run)
         (call,) = await bench.stores.model_calls.of(run)
-    assert call["outcome"] is not None
-    assert call["price"] is None
+    assert call["outcome"] == "cancelled"
+    assert call["price"] == call["charged_price"] > 150  # type: ignore[operator]
 
 
 # Explaining.
+
+
+async def test_why_says_where_a_runs_work_went(setup: Setup) -> None:
+    setup.actor.add(says("", use("write", path="a.txt", content="x\n")), says("added"))
+    async with setup.running() as bench:
+        (link, *_) = await bench.engine.desk.why(await bench.tell("add a.txt"))
+    assert link["detail"] == "added — landed: kairos/add-a-txt (a.txt)"
 
 
 async def test_why_goes_from_anything_back_to_the_event(setup: Setup) -> None:

@@ -477,6 +477,19 @@ async def test_the_control_socket_is_private_and_serves_its_owner(tmp_path: Path
         pass
 
 
+def test_binding_leaves_the_permissions_of_what_other_threads_write_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """umask is the whole process's; a database file made in that moment would get the socket's."""
+
+    def touched(_mask: int) -> int:
+        raise AssertionError("the process's umask was changed")
+
+    monkeypatch.setattr(os, "umask", touched)
+    with bind_unix(tmp_path / "control.sock"):
+        assert stat.S_IMODE((tmp_path / "control.sock").stat().st_mode) == 0o600
+
+
 async def test_something_else_at_the_sockets_place_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
     path.write_text("precious")

@@ -30,6 +30,11 @@ def test_the_locks_are_taken_and_the_canary_flies_before_anything_heavy_is_impor
     assert seldom not in _run("import sys, kairosd.main, kairosd.app; print(*sys.modules)")
 
 
+@pytest.mark.parametrize("childs", ["ctypes", "resource", "kairosd.executor.child"])
+def test_what_only_the_executors_process_needs_stays_there(childs: str) -> None:
+    assert childs not in _run("import sys, kairosd.executor.client; print(*sys.modules)")
+
+
 def test_modules_that_the_libraries_only_ask_for_stay_out() -> None:
     loaded = _run(f"{CONTROL}\nprint(*(name for name, module in sys.modules.items() if module is not None))")
     assert "fastapi.routing" in loaded
@@ -46,3 +51,19 @@ async def ask(address):
 print(OpenAPI.__pydantic_complete__, asyncio.run(ask("/list/runs?limit=7")), asyncio.run(ask("/list/runs?limit=no")))
 """
     assert _run(CONTROL + asks) == ["False", "200", "400"]
+
+
+def test_no_library_warns_of_the_daemons_own_requests() -> None:
+    asks = """
+import asyncio, httpx, warnings
+warnings.simplefilter("error")
+async def ask():
+    transport = httpx.ASGITransport(app, raise_app_exceptions=True)
+    async with httpx.AsyncClient(transport=transport, base_url="http://kairos") as client:
+        answers = [await client.get("/list/runs?limit=7")]
+        answers += [await client.post(address, json={}) for address in ("/tell", "/pause")]
+    return [answer.status_code for answer in answers]
+Desk.pause = lambda self, reason: asyncio.sleep(0, {})
+print(*asyncio.run(ask()))
+"""
+    assert _run(CONTROL + asks) == ["200", "400", "200"]

@@ -5,21 +5,32 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kairosd.core.workspaces import Workspace
+from kairosd.engine.git import SandboxedGit
 from kairosd.engine.repository import Repository
 from kairosd.errors import SandboxError
 from kairosd.executor.client import ProcessExecutor
-from kairosd.ports import Sandbox
+from kairosd.ports import Mount, Sandbox
 from kairosd.sandbox import bubblewrap, none
 from kairosd.system.files import LocalFiles
 
 pytestmark = pytest.mark.anyio
 
 OWNER = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1", "PATH": "/usr/bin:/bin", "LC_ALL": "C"}
+SIGNED = """tree {tree}
+author A <a@b.c> 1 +0000
+committer A <a@b.c> 1 +0000
+gpgsig -----BEGIN {kind}-----
+ c2lnbmVk
+ -----END {kind}-----
+
+Signed
+"""
 PERSON = ("-c", "user.name=Owner", "-c", "user.email=owner@example.com", "-c", "init.defaultBranch=main")
 
 
@@ -141,6 +152,84 @@ async def test_what_the_repository_wants_run_does_not_run_outside(
     for arguments in (("diff",), ("log", "-p"), ("show",), ("status",), ("fetch", "origin")):
         await seen.git()(*arguments, writable=True)
     assert not canary.exists()
+
+
+HOSTILE = (
+    "core.askPass", "core.editor", "core.fsmonitor", "core.sshCommand", "credential.helper", "credential.https://x.helper",
+    "gpg.openpgp.program", "gpg.program", "gpg.ssh.defaultKeyCommand", "gpg.ssh.program", "gpg.x509.program",
+    "sequence.editor",
+)  # fmt: skip
+SIGNATURES = ("PGP SIGNATURE", "SSH SIGNATURE", "SIGNED MESSAGE")
+# Every way in which one of those would be started; what fails is of no interest.
+EVERYTHING = """
+printf 'protocol=https\nhost=x\n\n' | git credential fill
+git fetch ssh://example.invalid/x
+git status
+git log
+for format in openpgp ssh x509; do
+  git log --branches --show-signature
+  git log --branches --format=%G?
+  git -c gpg.format=$format commit -S --allow-empty -m signed
+  git -c gpg.format=$format -c user.signingKey=k commit -S --allow-empty -m signed
+  git -c gpg.format=$format tag -m signed v-$format
+done
+git commit --allow-empty
+git commit --no-gpg-sign --allow-empty -m plain
+git rebase -i HEAD~1
+"""
+
+
+async def test_nothing_that_a_hostile_repository_names_is_started(sandbox: Sandbox, folder: Path) -> None:
+    """Each of them would start by itself, which the same commands without our settings prove."""
+    started = folder / "started"
+    for name in HOSTILE:
+        program = folder / "programs" / name.replace("://", "-")
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f'#!/bin/sh\nbasename "$0" >> {started}\n')
+        program.chmod(0o755)
+        helper = name.endswith("helper")
+        git(folder, "config", name, f"!{program}" if helper else str(program))
+    settings = {
+        "log.showSignature": "true",
+        "format.pretty": "%G?",
+        "tag.gpgSign": "true",
+        "gpg.ssh.allowedSignersFile": "/dev/null",
+    }
+    for name, value in settings.items():
+        git(folder, "config", name, value)
+    for number, kind in enumerate(SIGNATURES):
+        signed = subprocess.run(
+            ["git", "hash-object", "-w", "-t", "commit", "--stdin"], cwd=folder, env=OWNER, capture_output=True,
+            input=SIGNED.format(tree=git(folder, "rev-parse", "HEAD^{tree}"), kind=kind).encode(), check=True,
+        ).stdout.decode().strip()  # fmt: skip
+        git(folder, "branch", f"signed-{number}", signed)
+    mounts = (Mount(folder, folder, writable=True),)
+    person = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    safe = SandboxedGit(sandbox, folder, mounts, mounts, environment=person)
+    await safe.script(f"set +e\n{EVERYTHING}\nexit 0", {})
+    assert not started.exists()
+    bare = replace(safe, environment={**person, "GIT_CONFIG_COUNT": "0"})
+    await bare.script(f"set +e\n{EVERYTHING}\nexit 0", {})
+    # Two spellings of one setting: of what the repository says, the last one counts.
+    told = set(started.read_text().split())
+    assert told | {"gpg.openpgp.program"} == {name.replace("://", "-") for name in HOSTILE}
+
+
+async def test_a_submodules_change_is_news(sandbox: Sandbox, folder: Path, tmp_path: Path) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    git(inner, "init", "-q")
+    (inner / "x.txt").write_text("x\n")
+    git(inner, "add", "-A")
+    git(inner, "commit", "-qm", "Inner")
+    git(folder, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(inner), "inner")
+    git(folder, "commit", "-qm", "With a submodule")
+    seen = repository(sandbox, folder)
+    before = await seen.survey()
+    (folder / "inner/x.txt").write_text("y\n")
+    after = await seen.survey()
+    assert after.fingerprint() != before.fingerprint()
+    assert [path for _, path in after.changed] == ["inner"]
 
 
 async def test_names_of_any_kind_are_told_apart(sandbox: Sandbox, folder: Path) -> None:

@@ -150,6 +150,21 @@ async def test_git_commit_outlives_the_locks_of_a_git_that_was_killed_but_leaves
     assert made.run_git("log", "-1", "--format=%s") == "In a checkout\n"
 
 
+async def test_git_commit_leaves_repositories_inside_of_the_tree_out_and_says_so(made: Bench) -> None:
+    for name in ("nest*d", "empty"):
+        made.put(f"{name}/file.txt", "x\n")
+        made.run_git("init", "--quiet", name)
+    made.run_git("-C", "nest*d", "add", "-A")
+    made.run_git("-C", "nest*d", "commit", "--quiet", "-m", "Nested")
+    with pytest.raises(ToolError, match="nothing to commit"):
+        await git_commit.build().run({"message": "Nothing"}, made.context)
+    made.put("nested.txt", "mine\n")
+    text = (await git_commit.build().run({"message": "Add it"}, made.context)).text
+    assert made.run_git("show", "--name-only", "--format=", "HEAD").split() == ["nested.txt"]
+    for name in ("nest*d", "empty"):
+        assert f"left out, since it is a git repository of its own: {name}" in text
+
+
 async def test_git_commit_probe_is_not_fooled_by_other_commits_or_no_commit_at_all(made: Bench, tmp_path: Path) -> None:
     tool, arguments = git_commit.build(), {"message": "Work"}
     call = made.call("git_commit", arguments)

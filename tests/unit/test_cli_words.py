@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import kairosd
 from kairos_cli import moments
 from kairos_cli.render import money, short, size, table
 from kairos_cli.sentences import sentence
@@ -121,6 +124,30 @@ def test_wide_characters_keep_columns_in_line(capsys: pytest.CaptureFixture[str]
         ("decision.made", {"verdict": "ignore", "reason": "", "price": None}, "ignore: no reason given (unknown)"),
         ("run.ended", {"state": "done", "result": "added", "branch": "kairos/x", "turns": 3, "price": 0},
          "done: added; landed as kairos/x (3 turns, free)"),
+        ("run.ended", {"state": "done", "result": "added", "branch": None, "patch": None, "turns": 3, "price": 0,
+                       "checks": [{"kind": "landed", "passed": True, "seen": "your own files (a.txt)"}]},
+         "done: added; landed as changes in your own files (3 turns, free)"),
+        ("run.parked", {"on": "approval"}, "waits for your answer"),
+        ("run.undone", {"undone": ["restored a.txt", "removed b.txt"]}, "undone: restored a.txt, removed b.txt"),
+        ("run.undone", {"undone": []}, "undone: there was nothing to take back"),
+        ("approval.withdrawn", {"code": "KMNPQ", "state": "withdrawn", "question": "may I?"},
+         "KMNPQ withdrawn: may I?"),
+        ("grant.used", {"state": "active", "tool": "shell", "question": "shell: make", "exact": "0" * 64, "uses": 2},
+         "active, used 2 times: shell: make"),
+        ("grant.revoked", {"state": "revoked", "question": "shell: make", "uses": 0}, "revoked: shell: make"),
+        ("workspace.level", {"level": "open", "was": "project"},
+         "the level is now open, until the daemon ends; it was project"),
+        ("workspace.level", {"level": "observe", "was": "project"}, "the level is now observe; it was project"),
+        ("workspace.trusted", {"files": {"AGENTS.md": "0" * 64}}, "trusted as they are now: AGENTS.md"),
+        ("workspace.missing", {}, "its folder is missing"),
+        ("daemon.paused", {"reason": "you said stop"}, "the initiative rests: you said stop"),
+        ("daemon.reloaded", {"changed": ["policy"], "restart_needed": []}, "changed: policy"),
+        ("daemon.reloaded", {"changed": []}, "nothing had changed"),
+        ("channel.silenced", {"channel": "ntfy", "minutes": 10},
+         "ntfy is not listened to for 10 min: too many unknown codes"),
+        ("schedule.missed", {"job": "{late}"}, "job={late}"),
+        ("model.call", {"role": "triage", "model": "m", "input": 5, "output": 2, "price": 0, "outcome": "ok"},
+         "filing an outsider's text by m: 5 in, 2 out, free"),
         ("call.denied", {"tool": "write", "path": ".env", "rule": "secrets"}, "write .env: secrets"),
         ("approval.opened", {"code": "KMNPQ", "state": "open", "question": "may I?"}, "KMNPQ open: may I?"),
         ("notice.failed", {"channel": "ntfy", "title": "hi", "error": "down"}, "ntfy: hi — down"),
@@ -131,3 +158,21 @@ def test_wide_characters_keep_columns_in_line(capsys: pytest.CaptureFixture[str]
 )  # fmt: skip
 def test_sentences(kind: str, data: dict[str, object], words: str) -> None:
     assert sentence(kind, data) == words
+
+
+KIND = re.compile(r"""(?:Note|of_event|of_run|_move)\([^"]*?"([a-z]+\.[a-z_]+)\"""", re.DOTALL)
+
+
+def test_every_kind_that_the_daemon_writes_by_name_has_a_sentence() -> None:
+    source = Path(kairosd.__file__).parent
+    kinds = {kind for file in source.rglob("*.py") for kind in KIND.findall(file.read_text())}
+    assert {"run.undone", "workspace.level", "daemon.paused", "model.call"} <= kinds
+    facts_say_it_all = {"event.retried", "event.released", "event.dead"}
+    raw = {kind for kind in kinds if sentence(kind, {}) == "" or sentence(kind, {"unheard": 1}) == "unheard=1"}
+    assert {kind for kind in raw if kind not in NEED_FIELDS} <= facts_say_it_all
+
+
+NEED_FIELDS = {
+    "event.coalesced", "event.duplicate", "run.started", "run.requeued", "watch.limit", "daemon.paused", "daemon.swept",
+    "channel.silenced", "schedule.missed", "tick.skipped",
+}  # fmt: skip

@@ -16,10 +16,12 @@ from pydantic import BaseModel
 from kairosd import config as configuration
 from kairosd.config import Config, api_key, describe, every_seconds, load, read_environment, read_secret
 from kairosd.config import sections as section_models
+from kairosd.config.budget import describe_caps
 from kairosd.config.choice import HOSTED, KEYS, LOCAL_SHA256, LOCAL_URLS
 from kairosd.config.editing import edit_level
 from kairosd.config.folders import origin_of
 from kairosd.config.rules import prefix_of, read_narrowing
+from kairosd.core.budget import DAY, DEFAULT_CAPS, HOUR, Cap, Purse
 from kairosd.core.levels import Level, Ruling
 from kairosd.core.paths import PROTECTED_PATHS
 from kairosd.core.policy import Policy, Rule
@@ -575,7 +577,7 @@ def kinds() -> dict[str, tuple[type[BaseModel], dict[str, Any]]]:
         **{name: [value] for name, value in data.items() if isinstance(value, dict)},
         "models": list(data["models"].values()), "workspaces": data["workspaces"], "schedules": data["schedules"],
         "github": [data["webhooks"]["github"]], **{name: [table] for name, table in data["notifiers"].items()},
-        "rule": data["policy"].pop("rules"),
+        "rule": data["policy"].pop("rules"), "purse": list(data["budget"].values()),
     }  # fmt: skip
     models = {
         name.removesuffix("Section").lower(): kind
@@ -610,11 +612,17 @@ def test_the_example_shows_every_key_with_its_default(name: str) -> None:
         "ntfy": {"topic"},
         "rule": {"verdict"},
         "policy": {"allow"},
+        "purse": set(shown),  # each purse has its own defaults
     }.get(name, set())
     for key, value in shown.items():
         default = kind.model_fields[key].default
         expected = list(default) if isinstance(default, tuple) else default
         assert key in examples or value == expected, f"{key} = {value!r} is not the default {expected!r}"
+
+
+def test_the_example_shows_every_purse_with_its_defaults() -> None:
+    shown = tomllib.loads(uncommented())["budget"]
+    assert shown == {purse.value: describe_caps(caps) for purse, caps in DEFAULT_CAPS.items()}
 
 
 def test_the_example_loads_as_a_whole(write: Any, place: Home) -> None:
@@ -623,6 +631,50 @@ def test_the_example_loads_as_a_whole(write: Any, place: Home) -> None:
     config = write(uncommented(), ANTHROPIC_API_KEY="k")
     assert list(config.notifiers) == ["log", "ntfy", "desktop"]
     assert config.schedules[0].workspace == "engine"
+
+
+@pytest.mark.parametrize(
+    ("written", "micro"),
+    [("2.5", 2_500_000), ("0.1", 100_000), ("0.000001", 1), ("0", 0), ("3", 3_000_000), ('"1.234567"', 1_234_567)],
+)
+def test_dollars_are_read_to_the_micro_dollar(write: Any, written: str, micro: int) -> None:
+    config = write(f"{FALLBACK}[budget.tick]\ndollars_per_hour = {written}\ntokens_per_day = 5\n")
+    tick = DEFAULT_CAPS[Purse.TICK]
+    assert config.budget[Purse.TICK] == (Cap(HOUR, micro, tick[0].tokens), Cap(DAY, tick[1].price, 5))
+    assert {purse: caps for purse, caps in config.budget.items() if purse is not Purse.TICK} == {
+        purse: caps for purse, caps in DEFAULT_CAPS.items() if purse is not Purse.TICK
+    }
+    again = describe(config)["budget"]["tick"]["dollars_per_hour"]  # type: ignore[index, call-overload]
+    assert (
+        write(f"{FALLBACK}[budget.tick]\ndollars_per_hour = {json.dumps(again)}\n").budget[Purse.TICK][0].price == micro
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "[budget.tick]\ndollars_per_hour = 0.0000001",
+            "4: [budget.tick] dollars_per_hour: must have at most six decimals",
+        ),
+        (
+            "[budget.tick]\ndollars_per_day = -1",
+            "4: [budget.tick] dollars_per_day: must be between 0 and a million dollars",
+        ),
+        ("[budget.tick]\ndollars_per_day = nan", "must be between 0 and a million dollars"),
+        ("[budget.tick]\ndollars_per_day = true", "must be a number of dollars"),
+        (
+            "[budget.tick]\ntokens_per_hour = 1.5",
+            "[budget.tick] tokens_per_hour: must be a whole number, not a fraction",
+        ),
+        ("[budget.tick]\ntoken_per_hour = 1", 'unknown key; did you mean "tokens_per_hour"?'),
+        ("[budget.ticks]\ntokens_per_hour = 1", 'unknown purse; did you mean "tick"?'),
+        ("[limits]\nrun_tokens = 10", "4: [limits] run_tokens: must be at least 1000"),
+    ],
+)
+def test_what_is_wrong_with_a_budget_is_said(refused: Any, text: str, expected: str) -> None:
+    (problem,) = refused(f"{FALLBACK}{text}\n")
+    assert expected in problem
 
 
 def test_the_reference_names_every_key() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from enum import StrEnum
@@ -25,8 +26,10 @@ from kairosd.core.messages import Done, Form, Message, Prompt, TextDelta, ToolUs
 from kairosd.core.notices import NOTICE_MOVES, Notice, NoticeState, Severity
 from kairosd.core.paths import PROTECTED_PATHS, SECRET_PATHS
 from kairosd.core.runs import APPROVAL_MOVES, CALL_MOVES, RUN_MOVES, ApprovalState, CallState, RunState
+from kairosd.core.shell.programs import parse_program, read_use
+from kairosd.core.shell.syntax import read_line
 from kairosd.core.workspaces import Workspace
-from kairosd.errors import NotifierRefusedError
+from kairosd.errors import NotifierRefusedError, ShellFormError
 from kairosd.models.deps import ModelDeps
 from kairosd.notifiers.deps import NotifierDeps
 
@@ -88,6 +91,21 @@ def test_the_default_paths_are_listed_whole(title: str, globs: tuple[str, ...]) 
     block = re.search(r"^```text\n(.*?)^```", section[1], re.MULTILINE | re.DOTALL)
     assert block is not None
     assert block[1].split() == list(globs)
+
+
+def test_every_layer_is_proved_by_a_test_that_is_there() -> None:
+    named = re.findall(r"`((?:unit|integration|contract|e2e)/test_\w+\.py)`", page("docs/security.md"))
+    assert len(named) > 30
+    assert [name for name in named if not (ROOT / "tests" / name).is_file()] == []
+
+
+def test_the_refused_lines_are_refused_with_the_rewrite_that_is_shown() -> None:
+    rows = table(page("docs/security.md"), "a model writes")
+    assert len(rows) > 10
+    for written, _, instead in rows:
+        with pytest.raises(ShellFormError) as refused:
+            read_line(CELL.findall(written)[0])
+        assert re.findall(r"(?:^|; )run: (.*)", refused.value.fix or "") == CELL.findall(instead)
 
 
 # --- docs/architecture.md
@@ -213,3 +231,17 @@ async def test_the_example_of_a_trigger_works(tmp_path: Path) -> None:
         task.cancel()
     assert len(deps.intake.drafts) == 2
     assert len({draft.key for draft in deps.intake.drafts}) == 2
+
+
+def test_the_example_of_a_program_allows_and_refuses_what_the_page_says() -> None:
+    section = re.search(r"^## A program\n(.*)", page("docs/adding-an-adapter.md"), re.MULTILINE | re.DOTALL)
+    assert section is not None
+    (text,) = re.findall(r"^```toml\n(.*?)^```", section[1], re.MULTILINE | re.DOTALL)
+    program = parse_program("shellcheck", tomllib.loads(text))
+    rows = table(section[1], "command")
+    assert len(rows) > 3
+    for line, verdict in rows:
+        use = read_use(next(iter(read_line(line.strip("`")).commands))[0], {"shellcheck": program})
+        assert use is not None
+        assert (use.problem == "") == (verdict == "allowed"), line
+        assert bool(use.fix) == ("fix" in verdict), line

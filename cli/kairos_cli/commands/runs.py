@@ -9,6 +9,7 @@ from kairos_cli import moments
 from kairos_cli.client import Client
 from kairos_cli.listing import add_filters, at_column, column, id_column, show_list
 from kairos_cli.render import Row, diff, fields, money, print_json, state
+from kairos_cli.sentences import landed_directly
 from kairos_cli.terminal import clean, one_line, paint, say
 from kairosd.wire import EXIT_OK, Home
 
@@ -48,6 +49,8 @@ def _show(run: Row) -> None:
         diff(str(run["diff"]))
     if run.get("merge"):
         say(f"\nMerge it: {one_line(run['merge'])}")
+    elif landed_directly(run):
+        say(f"\nIt is in your own files, not committed. Take it back: kairos undo {one_line(run.get('id'))}")
 
 
 def _block(heading: str, rows: object, *, words: Callable[[Mapping[str, object]], str]) -> None:
@@ -59,7 +62,9 @@ def _block(heading: str, rows: object, *, words: Callable[[Mapping[str, object]]
 
 
 def _check(row: Mapping[str, object]) -> str:
-    return ", ".join(f"{one_line(name)}: {one_line(value)}" for name, value in row.items())
+    passed = row.get("passed") is True
+    word = paint("passed" if passed else "failed", "green" if passed else "red")
+    return f"{word} {one_line(row.get('kind'))}: {one_line(row.get('seen'))}"
 
 
 def _call(row: Mapping[str, object]) -> str:

@@ -45,10 +45,33 @@ def _lines(status: Mapping[str, object], at: datetime) -> Iterator[tuple[str, st
     yield "next wake", _when(status.get("next_wake"), at)
     yield "last dream", _when(status.get("last_dream"), at)
     for name, purse in _pairs(status.get("purses")):
-        yield "purse", f"{one_line(name)}: {_words(purse)}"
+        if text := _purse(purse):
+            yield "purse", f"{one_line(name)}: {text}"
     sizes = status.get("sizes")
     if isinstance(sizes, Mapping):
         yield "on disk", ", ".join(f"{one_line(name)} {size(count)}" for name, count in sizes.items())
+
+
+def _purse(value: object) -> str:
+    """What was taken from a purse in each of its windows; nothing of one that is untouched."""
+    windows = value.items() if isinstance(value, Mapping) else ()
+    return "; ".join(
+        f"{one_line(span)} {_share(window)}"
+        for span, window in windows
+        if isinstance(window, Mapping) and _taken(window)
+    )
+
+
+def _taken(window: Mapping[str, object]) -> int:
+    return sum(_number(window.get(name)) for name in ("spent", "reserved", "tokens", "tokens_reserved"))
+
+
+def _share(window: Mapping[str, object]) -> str:
+    taken = _number(window.get("spent")) + _number(window.get("reserved"))
+    tokens = _number(window.get("tokens")) + _number(window.get("tokens_reserved"))
+    return (
+        f"{money(taken)} of {money(window.get('limit'))}, {tokens:,} of {_number(window.get('tokens_limit')):,} tokens"
+    )
 
 
 def _model(row: Mapping[str, object]) -> str:

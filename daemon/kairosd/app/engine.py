@@ -27,6 +27,8 @@ from kairosd.engine.housekeeping import Housekeeping
 from kairosd.engine.inbox import Inbox
 from kairosd.engine.initiative import Initiative, Settings, Surroundings
 from kairosd.engine.ledger import Ledger, Questions
+from kairosd.engine.limits import Limits
+from kairosd.engine.purses import Purses
 from kairosd.engine.quarantine import Quarantine
 from kairosd.engine.runs import Tooling
 from kairosd.engine.signals import Feed
@@ -42,7 +44,7 @@ def build_engine(ground: Ground, outside: Outside, *, controls: Controls) -> Eng
     """Wires the use cases."""
     stores, clock, config, outbox = ground.stores, ground.clock, ground.config, outside.outbox
     feed = Feed()
-    asking = Asking(stores, clock, tariffs=tariff_of, tell=outbox.queue)
+    asking = build_asking(ground, outside)
     quarantine = Quarantine(asking, lambda: outside.models.get(config.roles.decide))
     initiatives: dict[str | None, Initiative] = {}
     inbox = Inbox(stores, clock, initiatives=initiatives)
@@ -67,6 +69,7 @@ def build_engine(ground: Ground, outside: Outside, *, controls: Controls) -> Eng
         stores=stores, clock=clock, files=outside.files, address=outbox.address, concluded=concluded,
         decider=Decider(stores, clock, asking=asking, model=lambda: outside.models.get(config.roles.decide)),
         paused=lambda: ground.condition.paused, level=terms.level, tell=outbox.queue, quarantine=quarantine,
+        purses=asking.purses,
     )  # fmt: skip
     settings = Settings(config.initiative.spacing_seconds, config.initiative.mode, config.digest)
     initiatives[None] = Initiative(around, settings, workspace=None, repository=None)
@@ -76,19 +79,24 @@ def build_engine(ground: Ground, outside: Outside, *, controls: Controls) -> Eng
     undo = Undo(stores, clock, checkouts=outside.checkouts, files=outside.files, workspaces=workspaces)
     office = Office(
         stores=stores, clock=clock, files=outside.files, feed=feed, inbox=inbox, dispatcher=dispatcher,
-        emergency=(emergency := EmergencyStop(reins)), checkouts=outside.checkouts, initiatives=initiatives,
-        undo=undo, workspaces=workspaces,
-        repositories={name: place.repository for name, place in outside.places.items()},
-        queue=outbox.queue, status=lambda: status_of(ground, asking),
-        sizes=lambda: folder_sizes(ground.place), reload=controls.reload,
-        edit_workspace=controls.edit_workspace, edit_level=controls.edit_level, terms=terms,
-        pause=ground.condition.pause,
+        emergency=(emergency := EmergencyStop(reins)), checkouts=outside.checkouts, initiatives=initiatives, undo=undo,
+        workspaces=workspaces, repositories={name: place.repository for name, place in outside.places.items()},
+        queue=outbox.queue, status=lambda: status_of(ground, asking), sizes=lambda: folder_sizes(ground.place),
+        reload=controls.reload, edit_workspace=controls.edit_workspace, edit_level=controls.edit_level, terms=terms,
+        pause=ground.condition.pause, purses=asking.purses,
     )  # fmt: skip
     housekeeping = Housekeeping(
         stores, clock, dispatcher=dispatcher, initiatives=initiatives.values(),
         sweep=lambda: sweep(ground, tooling.ending),
     )  # fmt: skip
     return Engine(asking, dispatcher, emergency, initiatives, inbox, housekeeping, OwnersDesk(office), feed, terms)
+
+
+def build_asking(ground: Ground, outside: Outside) -> Asking:
+    """What every model call goes through, with the purses that pay for it."""
+    stores, clock, tell = ground.stores, ground.clock, outside.outbox.queue
+    purses = Purses(stores, clock, caps=ground.config.budget, tell=tell)
+    return Asking(stores, clock, purses=purses, tariffs=tariff_of, tell=tell)
 
 
 def build_tooling(ground: Ground, outside: Outside, *, asking: Asking, feed: Feed, quarantine: Quarantine) -> Tooling:
@@ -106,6 +114,7 @@ def build_tooling(ground: Ground, outside: Outside, *, asking: Asking, feed: Fee
         stores=stores, clock=clock, asking=asking, model=lambda: outside.models.get(config.roles.act),
         files=outside.files, sandbox=outside.sandbox, tools=Toolbox(), checkouts=outside.checkouts,
         ending=Ending(ending), feed=feed, quarantine=quarantine,
+        limits=Limits(config.limits.run_tokens, config.limits.run_seconds),
         ledger=Ledger(
             stores, build_gate(config), clock=clock, questions=Questions(outbox.address, expires),
             scrub=Scrubber(own_secrets(ground)),
@@ -166,5 +175,4 @@ def status_of(ground: Ground, asking: Asking) -> JsonObject:
         ],
         "counters": dict(ground.condition.counters),
         "last_dream": None,
-        "purses": {},
     }  # fmt: skip

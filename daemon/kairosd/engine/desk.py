@@ -25,6 +25,7 @@ from kairosd.engine.dispatch import Dispatcher
 from kairosd.engine.inbox import Inbox
 from kairosd.engine.initiative import Initiative
 from kairosd.engine.instructions import NAMES, is_trusted, pin, read_instructions
+from kairosd.engine.purses import Purses
 from kairosd.engine.repository import Repository
 from kairosd.engine.signals import Feed
 from kairosd.engine.stopping import EmergencyStop
@@ -61,6 +62,7 @@ class Office:
     edit_level: Callable[[str, Level], None]
     terms: Terms
     pause: Callable[[bool], None]
+    purses: Purses
     private_channels: frozenset[str] = frozenset()  # those that strangers were seen, at start, to be kept out of
 
 
@@ -89,6 +91,7 @@ class OwnersDesk:
             },
             "next_wake": views.iso(min(wakes) if (wakes := self._wakes()) else None),
             "notices": {name: counters.get(f"notices_{name}", 0) for name in ("queued", "delivered", "failed")},
+            "purses": await self._o.purses.view(),
             "workspaces": await self.workspaces(),
         }  # fmt: skip
 
@@ -170,6 +173,10 @@ class OwnersDesk:
             case "notices":
                 return [views.notice_view(row) for row in await self._stores.notices.find(query)]
         raise NotFoundError(f"there is no list of {kind}", fix="events, decisions, runs, approvals, grants or notices")
+
+    async def costs(self, by: str, *, since: datetime, limit: int) -> Sequence[JsonObject]:
+        found = await self._stores.model_calls.costs(by, since=since, limit=limit)
+        return [views.spending_view(row, by) for row in found]
 
     async def show(self, identifier: str) -> JsonObject:
         thing = await find(self._stores, identifier)

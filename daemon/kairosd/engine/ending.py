@@ -14,10 +14,11 @@ from kairosd.core.notices import Notice, NoticeDraft, Severity
 from kairosd.core.runs import ENDED, Approval, ApprovalState, ParkedOn, Run, RunState
 from kairosd.core.workspaces import Workspace
 from kairosd.engine.checkouts import Checkouts
-from kairosd.engine.checks import evaluate
+from kairosd.engine.checks import Sight, evaluate
 from kairosd.engine.handover import Handover
 from kairosd.engine.landing import Landed
 from kairosd.engine.ledger import CODE_LETTERS, Park, question_notice
+from kairosd.engine.purses import Wish
 from kairosd.engine.repository import Place
 from kairosd.engine.signals import Feed
 from kairosd.errors import CheckoutError, ExecutorError, SandboxError
@@ -52,9 +53,9 @@ class Ending:
         self._clock = deps.clock
         self._checkouts = deps.checkouts
 
-    async def conclude(self, run: Run, place: Place, *, finish: Finish) -> None:
+    async def conclude(self, run: Run, place: Place, *, finish: Finish, sight: Sight) -> None:
         """Lands what the run changed and sets its state from checks alone. Raises `CheckoutError`."""
-        landed, checks = None, await self._check(run, place, finish=finish)
+        landed, checks = None, await evaluate(finish.checks, sight)
         if run.base is not None and all(check["passed"] for check in checks):
             landed = await self._d.handover.land(run, place.workspace, subject=_subject(run.goal))
         run = replace(run, result=finish.answer, checks=self._with_landing(checks, landed))
@@ -86,22 +87,22 @@ class Ending:
 
     def stuck(self, run: Run, reason: str) -> Park:
         """Asks the owner whether to try again what could not be done."""
-        now = self._clock.now()
-        approval = Approval(
-            id=mint("a", now), code="".join(secrets.choice(CODE_LETTERS) for _ in range(5)), state=ApprovalState.OPEN,
-            run=run.id, call="", workspace=run.workspace, hash=run.id, question=f"{reason} Try again?",
-            rule="the run cannot go on by itself", created=now, expires=now + self._d.expires, guarded=False,
-        )  # fmt: skip
+        approval = self._question(run, f"{reason} Try again?", bound=run.id, rule="the run cannot go on by itself")
         return Park(ParkedOn.OWNER, approval, notices=self._d.address(question_notice(approval, run)))
 
-    async def _check(self, run: Run, place: Place, *, finish: Finish) -> tuple[JsonObject, ...]:
-        if not finish.checks:
-            return ()
-        if run.base is None:
-            return await evaluate(finish.checks, place.workspace.path, files=self._d.files, git=place.repository.git())
-        checkout = await self._checkouts.ensure(run, place.workspace)
-        git = self._checkouts.git(run, place.workspace)
-        return await evaluate(finish.checks, checkout.path, files=self._d.files, git=git)
+    def short(self, run: Run, wish: Wish) -> Park:
+        """Asks the owner for more than the run's purse holds."""
+        approval = self._question(run, wish.question, bound=wish.bound, rule="its purse is empty")
+        return Park(ParkedOn.PURSE, approval, notices=self._d.address(question_notice(approval, run)))
+
+    def _question(self, run: Run, question: str, *, bound: str, rule: str) -> Approval:
+        """A question about the run itself."""
+        now = self._clock.now()
+        return Approval(
+            id=mint("a", now), code="".join(secrets.choice(CODE_LETTERS) for _ in range(5)), state=ApprovalState.OPEN,
+            run=run.id, call="", workspace=run.workspace, hash=bound, question=question, rule=rule, created=now,
+            expires=now + self._d.expires, guarded=False,
+        )  # fmt: skip
 
     @staticmethod
     def _with_landing(checks: tuple[JsonObject, ...], landed: Landed | None) -> tuple[JsonObject, ...]:

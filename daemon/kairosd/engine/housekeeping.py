@@ -17,7 +17,10 @@ SWEEP_EVERY = timedelta(days=1)
 
 
 class Housekeeping:
-    """Expires questions, sums up skipped ticks, and sweeps: a minute after the start, then once a day."""
+    """Expires questions, lets runs go on whose purse has room again, sums up skipped ticks, and sweeps.
+
+    It sweeps a minute after the start, then once a day.
+    """
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class Housekeeping:
             now = self._clock.now()
             if await self._stores.approvals.expire(now):
                 self._dispatcher.wake()
+            await self._dispatcher.refill()
             if now - summed >= SUMMARY_EVERY:
                 summed = now
                 await self._sum_up(now)

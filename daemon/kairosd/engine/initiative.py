@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from kairosd.core.budget import Payer, Purse, purse_of
 from kairosd.core.decisions import Answer, Decision, Verdict
 from kairosd.core.events import Draft, Event, Tier
 from kairosd.core.ids import mint
@@ -17,6 +18,7 @@ from kairosd.core.runs import Run, RunState
 from kairosd.core.workspaces import Workspace, World
 from kairosd.engine.deciding import Decider
 from kairosd.engine.instructions import Instructions, pin, read_instructions
+from kairosd.engine.purses import NoRoom, Purses
 from kairosd.engine.quarantine import Filed, Quarantine
 from kairosd.engine.repository import Repository, Survey
 from kairosd.engine.signals import Alarm
@@ -52,6 +54,7 @@ class Surroundings:
     level: Callable[[str], Level]
     tell: Callable[[NoticeDraft], None]
     quarantine: Quarantine
+    purses: Purses
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,8 @@ class Initiative:
         if sight is None or sight.fingerprint == world.fingerprint:
             self.ticks_skipped += 1
             return None
+        if await self._around.purses.is_empty(Purse.TICK):
+            return None  # the change is still there at the next tick
         return self._draft("changed", f"tick:{self.name}:{sight.fingerprint}:{now.isoformat()}")
 
     def _draft(self, kind: str, key: str) -> Draft:
@@ -164,10 +169,11 @@ class Initiative:
             return now + timedelta(seconds=60)  # a lost mount comes back by itself
         if self._workspace is not None and not world.fingerprint:
             world = await self._remember(world, sight)
-        same_tier = [event for event in events if event.tier is events[0].tier]
-        batch = await self._without_stale_hints(same_tier, world, sight=sight)
-        if not batch:
-            return now
+        fresh = await self._without_stale_hints(events, world, sight=sight)
+        paid, later = await self._around.purses.affordable(fresh)
+        if not paid:
+            return later if fresh else now
+        batch = [event for event in paid if event.tier is paid[0].tier]
         self._last_call = now
         return await self._decide(batch, sight)
 
@@ -209,11 +215,12 @@ class Initiative:
             answer, price = await self._around.decider.ask(claim, described, instructions=sight.instructions.text)
             filed = Filed()
             if answer.verdict is Verdict.NOTIFY and claim.decision.tier < Tier.COLLABORATOR:
-                filed = await self._around.quarantine.file_all(claim.events, cause=claim.decision.id)
+                payer = Payer(claim.decision.id, purse_of(claim.decision.source))
+                filed = await self._around.quarantine.file_all(claim.events, payer=payer)
             total = None if price is None or filed.price is None else price + filed.price
             await self._conclude(claim, answer, price=total, filed=filed.lines)
             self._failures, settled = 0, True
-        except ModelError as error:
+        except (ModelError, NoRoom) as error:
             settled = True
             return await self._postpone(claim.decision, error)
         finally:
@@ -235,20 +242,23 @@ class Initiative:
                     return None  # the next start takes them up
                 await self._clock.sleep(FIRST_RETRY)
 
-    async def _postpone(self, decision: Decision, error: ModelError) -> datetime:
-        """The batch waits until the model is back; its events are not to blame and lose no try."""
-        self._failures += 1
-        delay = min(LAST_RETRY, FIRST_RETRY * 2 ** min(self._failures - 1, 10))
-        if isinstance(error, ModelUnavailableError) and error.retry_after:
-            delay = min(LAST_RETRY, error.retry_after)
-        retry_at = self._clock.now() + timedelta(seconds=delay)
+    async def _postpone(self, decision: Decision, error: ModelError | NoRoom) -> datetime:
+        """The batch waits until the model is back or paid for; its events are not to blame and lose no try."""
+        if isinstance(error, NoRoom):
+            retry_at = self._around.purses.hold(purse_of(decision.source), error.breach)
+        else:
+            self._failures += 1
+            delay = min(LAST_RETRY, FIRST_RETRY * 2 ** min(self._failures - 1, 10))
+            if isinstance(error, ModelUnavailableError) and error.retry_after:
+                delay = min(LAST_RETRY, error.retry_after)
+            retry_at = self._clock.now() + timedelta(seconds=delay)
         await self._stores.events.release(decision.id, str(error), retry_at=retry_at, blame=False)
         return retry_at
 
     async def _conclude(self, claim: Claim, answer: Answer, *, price: int | None, filed: Sequence[str] = ()) -> None:
         now, asked = self._clock.now(), claim.decision
         world = await self._world()  # read again: the owner may have trusted the workspace meanwhile
-        wake = self._wake_at(answer, world, claim=claim, now=now)
+        wake = _wake_at(answer, world, claim=claim, now=now)
         made = replace(
             asked, verdict=answer.verdict, reason=answer.reason, goal=answer.goal, confidence=answer.confidence,
             price=price, next_wake=wake, concluded_at=now,
@@ -266,13 +276,6 @@ class Initiative:
             self.next_wake = wake
         await self._stores.decisions.conclude(made, seen, run=run, notices=notices, now=now)
         self._around.concluded()
-
-    def _wake_at(self, answer: Answer, world: World, *, claim: Claim, now: datetime) -> datetime | None:
-        """A wake is spent once for one state of the world: waiting must not become a habit that costs."""
-        woken = any(event.kind == "wake" for event in claim.events)
-        if not answer.wake_seconds or (woken and world.fingerprint == claim.decision.fingerprint):
-            return None
-        return now + timedelta(seconds=max(60, answer.wake_seconds))
 
     def _run_for(self, made: Decision, now: datetime) -> Run | None:
         if made.verdict is not Verdict.ACT or self._workspace is None:
@@ -310,6 +313,14 @@ class Initiative:
         self.missing = missing
         kind = "workspace.missing" if missing else "workspace.back"
         await self._stores.state.note(Note(kind, workspace=self.name or ""), self._clock.now())
+
+
+def _wake_at(answer: Answer, world: World, *, claim: Claim, now: datetime) -> datetime | None:
+    """A wake is spent once for one state of the world: waiting must not become a habit that costs."""
+    woken = any(event.kind == "wake" for event in claim.events)
+    if not answer.wake_seconds or (woken and world.fingerprint == claim.decision.fingerprint):
+        return None
+    return now + timedelta(seconds=max(60, answer.wake_seconds))
 
 
 def _told(made: Decision, filed: Sequence[str]) -> NoticeDraft:

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 
 from kairosd.core.events import Event
-from kairosd.core.levels import Level, Opinion, may_ask
+from kairosd.core.levels import Level, Opinion, Ruling, may_ask
 from kairosd.core.messages import Prompt, ToolSpec, ToolUse
 from kairosd.core.notices import NoticeDraft
 from kairosd.core.runs import Call, CallState, ParkedOn, Run, RunState
 from kairosd.core.triage import Triage
 from kairosd.engine.asking import Asking, Reply
 from kairosd.engine.checkouts import Checkouts
-from kairosd.engine.commands import Ground, PlanRunner, needs_checkout, signature, workspace_mounts
+from kairosd.engine.checks import Sight
+from kairosd.engine.circles import FIRST_TOLD, MAX_REPEATS, TOLD, times_made
+from kairosd.engine.commands import Ground, PlanRunner, changes, needs_checkout, signature, workspace_mounts
+from kairosd.engine.compactor import Compactor
 from kairosd.engine.conversation import Conversation, OpenUse
 from kairosd.engine.ending import Ending
 from kairosd.engine.instructions import is_trusted, read_instructions
-from kairosd.engine.ledger import Ledger, Park
+from kairosd.engine.ledger import Ledger, Park, Settled
+from kairosd.engine.limits import Limits, Meter
+from kairosd.engine.patience import GaveUpError, Patience
+from kairosd.engine.purses import NoRoom, payer_of
 from kairosd.engine.quarantine import Quarantine
 from kairosd.engine.repository import Place
 from kairosd.engine.signals import Feed
@@ -31,9 +35,7 @@ from kairosd.errors import (
     CheckoutError,
     ExecutorError,
     ModelError,
-    ModelProtocolError,
     ModelRefusedError,
-    ModelUnavailableError,
     SandboxError,
     ToolError,
     UsageError,
@@ -45,10 +47,6 @@ log = logging.getLogger("kairosd.runs")
 
 MAX_TURNS = 40  # a run that has not ended by then goes round in circles
 EVIDENCE_SHOWN = 5  # lines below an answer
-MAX_REPEATS = 6  # identical calls in a row before the run is ended; from the third on the model is told
-MODEL_PATIENCE = timedelta(hours=6)  # how long a run waits for its model before it fails
-FIRST_RETRY, LAST_RETRY = 10, 600  # seconds between tries while the model is down
-PROTOCOL_ERRORS_MAX = 3
 REFUSALS_MAX = 8  # calls that the gate refuses in a row, without one that succeeds between them
 
 
@@ -67,6 +65,7 @@ class Tooling:
     checkouts: Checkouts
     ending: Ending
     quarantine: Quarantine
+    limits: Limits
     feed: Feed
     tell: Callable[[NoticeDraft], Awaitable[None]]
     author: Callable[[], Awaitable[tuple[str, str]]]
@@ -79,27 +78,33 @@ class Worker:
         self._t = tooling
         self._place = place
         self.run = run
-        self._recent: list[str] = []
-        self._counted = (0, 0)
+        self._payer = payer_of(run, ())
+        self._meter = Meter(tooling.limits, tooling.clock, run=run)
+        self._patience = Patience(tooling.asking, tooling.clock, publish=self._publish)
+        self._compactor = Compactor(tooling.tools, ask=self._patiently, paid=self._pay)
 
     async def drive(self) -> None:
         """The loop: answer what is open, else ask the model, until somebody says it is through."""
         talk = await Conversation.load(self._t.stores.transcripts, self.run.id)
         await self.read_terms()
+        self._payer = payer_of(self.run, await self._t.stores.approvals.of_run(self.run.id))
         try:
             if not talk.messages:
                 await talk.say(await self._opening())
             while talk.finish is None:
+                self.run, enough = self._meter.read(self.run, MAX_TURNS)
                 if talk.open_uses:
                     await self._answer(talk, talk.open_uses[0])
-                elif self.run.turns >= MAX_TURNS:
-                    reason = f"{MAX_TURNS} turns were not enough"
-                    return await self._t.ending.give_up(self.run, RunState.OVER_BUDGET, reason=reason)
+                elif enough:
+                    return await self._t.ending.give_up(self.run, RunState.OVER_BUDGET, reason=enough)
                 else:
                     await self._turn(talk)
-            await self._t.ending.conclude(self.run, self._place, finish=with_evidence(talk.finish, talk.evidence))
+            finish = with_evidence(talk.finish, talk.evidence)
+            await self._t.ending.conclude(self.run, self._place, finish=finish, sight=await self._sight())
         except Park as park:
             await self._park(park)
+        except NoRoom as refused:
+            await self._park(self._t.ending.short(self.run, self._t.asking.purses.wish(self.run, refused.breach)))
         except (GaveUpError, ModelRefusedError) as reason:
             await self._t.ending.give_up(self.run, RunState.FAILED, reason=str(reason))
         except (CheckoutError, SandboxError, ExecutorError) as error:
@@ -107,9 +112,9 @@ class Worker:
 
     async def _turn(self, talk: Conversation) -> None:
         model = self._t.model()
-        reply = await self._patiently(model, await self._prompt(talk, model))
-        price = None if reply.price is None or self.run.price is None else self.run.price + reply.price
-        self.run = replace(self.run, turns=self.run.turns + 1, tokens=self.run.tokens + reply.tokens, price=price)
+        reply = await self._compactor.turn(talk, await self._prompt(model), model=model)
+        self._pay(reply)
+        self.run = replace(self.run, turns=self.run.turns + 1)
         await talk.add_turn(reply, model.model)
         await self._t.stores.runs.update(self.run)
 
@@ -119,15 +124,16 @@ class Worker:
         if not isinstance(use, ToolUse):
             told = f"{use.name}: {use.problem}; send the arguments as one JSON object"
             return await talk.add_result(use.id, told, error=True)
+        if warning := self._repeats(talk, use):
+            return await talk.add_result(use.id, warning, error=True)
         if tool is None:
             told = f"there is no tool {use.name}; there are: {', '.join(self._t.tools)}"
             return await talk.add_result(use.id, told, error=True)
-        if warning := self._repeats(use, (talk.turn, item.position)):
-            return await talk.add_result(use.id, warning, error=True)
         self._publish("call", f"{use.name}", data={"tool": use.name, "arguments": dict(use.arguments)})
-        context = await self._context(tool, use)
         call = await self._t.ledger.request(self.run, talk.turn, position=item.position, use=use, tool=tool)
-        settled = await self._t.ledger.settle(self.run, call, tool=tool, context=replace(context, call=call.id))
+        settled = await self._settle(call, tool)
+        if not settled.error:
+            self._meter.progress(self.run)
         if settled.answer.taint is not None and settled.answer.taint < self.run.taint:
             self.run = replace(self.run, taint=settled.answer.taint)
             await self._t.stores.runs.update(self.run)
@@ -142,25 +148,47 @@ class Worker:
             raise GaveUpError(f"{refused} calls in a row were refused, the last one {use.name}: {told}")
         return None
 
-    async def _context(self, tool: Tool, use: ToolUse) -> ToolContext:
-        """What the tool sees: the workspace as it is, or this run's checkout from its first change on."""
-        run, place = self.run, self._place
-        if run.base is None and await asyncio.to_thread(
-            needs_checkout, tool, use.arguments, level=Level(run.level), workspace=place.workspace
+    async def _settle(self, call: Call, tool: Tool) -> Settled:
+        """Brings a call to its end, in this run's checkout from the first call on that may need one."""
+        workspace, ledger = self._place.workspace, self._t.ledger
+        if self.run.base is None and await asyncio.to_thread(
+            needs_checkout, tool, call.arguments, level=Level(self.run.level), workspace=workspace
         ):
-            checkout = await self._t.checkouts.ensure(run, place.workspace)
-            self.run = run = replace(run, base=checkout.snapshot)
-            await self._t.stores.runs.update(run)
+            # Judged before anything is made for it: what is denied must not fail for want of a checkout.
+            known = await ledger.forestall(self.run, call, tool=tool, root=workspace.path, files=self._t.files)
+            if isinstance(known, Settled):
+                return known
+            try:
+                checkout = await self._t.checkouts.ensure(self.run, workspace)
+            except CheckoutError as error:
+                if known is not Ruling.ASK:
+                    raise
+                return await ledger.fail(call, f"not run: there can be no checkout to run it in: {error.message}")
+            self.run = replace(self.run, base=checkout.snapshot)
+            await self._t.stores.runs.update(self.run)
+        return await ledger.settle(self.run, call, tool=tool, context=await self._context(call))
+
+    async def _sight(self) -> Sight:
+        """What this run sees: the workspace as it is, or its checkout."""
+        run, place = self.run, self._place
         if run.base is not None:
             checkout = await self._t.checkouts.ensure(run, place.workspace)
             root, git = checkout.path, self._t.checkouts.git(run, place.workspace)
         else:
             root, git = place.workspace.path, place.repository.git()
-        author, secrets = await self._t.author(), self._t.ledger.gate.terms.policy(run.workspace).secret_paths
+        commands = self._commands(root, await self._t.author(), secrets=self._secrets)
+        return Sight(root, self._t.files, git, commands)
+
+    @property
+    def _secrets(self) -> tuple[str, ...]:
+        return self._t.ledger.gate.terms.policy(self.run.workspace).secret_paths
+
+    async def _context(self, call: Call) -> ToolContext:
+        sight = await self._sight()
         return ToolContext(
-            run=run, call="", workspace=place.workspace, root=root, files=self._t.files, git=git,
-            commands=self._commands(root, author, secrets=secrets), services=self, author=author,
-            limit=_result_limit(self._t.model()), hidden=secrets,
+            run=self.run, call=call.id, workspace=self._place.workspace, root=sight.root, files=sight.files,
+            git=sight.git, commands=sight.commands, services=self, author=await self._t.author(),
+            limit=_result_limit(self._t.model()), hidden=self._secrets,
         )  # fmt: skip
 
     def _commands(self, root: Path, author: tuple[str, str], *, secrets: tuple[str, ...]) -> PlanRunner:
@@ -174,10 +202,15 @@ class Worker:
         ground = Ground(workspace, root, mounts, secrets, signature(author, self._t.clock.now()))
         return PlanRunner(self._t.sandbox, self._t.files, ground=ground)
 
-    async def _prompt(self, talk: Conversation, model: Model) -> Prompt:
+    def _pay(self, reply: Reply) -> None:
+        price = None if reply.price is None or self.run.price is None else self.run.price + reply.price
+        self.run = replace(self.run, tokens=self.run.tokens + reply.tokens, price=price)
+
+    async def _prompt(self, model: Model) -> Prompt:
+        """All but the messages: instructions come back from disk every turn, so no compaction can lose them."""
         return Prompt(
             system=await self._system(),
-            messages=talk.messages,
+            messages=(),
             tools=tool_set(self._t.tools, Level(self.run.level)),
             max_tokens=min(4096, model.context // 4),
         )
@@ -217,42 +250,19 @@ class Worker:
         described = await self._place.repository.describe(survey)
         return f"Goal: {self.run.goal}\n\nThe workspace, where every path starts:\n{described}"
 
-    async def _patiently(self, model: Model, prompt: Prompt) -> Reply:
-        """Asks until the model answers: while it is down the run waits, and says so to whoever follows."""
-        give_up_at = self._t.clock.now() + MODEL_PATIENCE
-        failures = protocol_errors = 0
-        while True:
-            try:
-                return await self._t.asking.ask(
-                    model,
-                    prompt,
-                    cause=self.run.id,
-                    role="act",
-                    on_text=lambda words: self._publish("text", words, data={}),
-                )
-            except ModelProtocolError as error:
-                protocol_errors += 1
-                if protocol_errors >= PROTOCOL_ERRORS_MAX:
-                    raise GaveUpError(f"the model's answers are not usable: {error}") from error
-            except ModelUnavailableError as error:
-                delay = error.retry_after or min(LAST_RETRY, FIRST_RETRY * 2**failures)
-                failures += 1
-                if self._t.clock.now() + timedelta(seconds=delay) > give_up_at:
-                    raise GaveUpError(f"the model was away for too long: {error}") from error
-                self._publish("waiting", str(error), data={"seconds": int(delay)})
-                await self._t.clock.sleep(delay)
+    async def _patiently(self, model: Model, prompt: Prompt, *, role: str) -> Reply:
+        return await self._patience.ask(model, prompt, payer=self._payer, role=role)
 
-    def _repeats(self, use: ToolUse, place: tuple[int, int]) -> str | None:
-        """What to tell a model that asks for the same thing again; `place` (turn, position) is counted once."""
-        mark = f"{use.name} {json.dumps(dict(use.arguments), sort_keys=True, default=str)}"
-        if place != self._counted:
-            self._recent = [*self._recent, mark] if self._recent[-1:] == [mark] else [mark]
-            self._counted = place
-        if len(self._recent) >= MAX_REPEATS:
+    def _repeats(self, talk: Conversation, use: ToolUse) -> str | None:
+        """What to tell a model that asks for the same thing again and again. Raises `GaveUpError` when it is enough."""
+        count = times_made(talk.shown_whole, use, changes=self._changes)
+        if count >= MAX_REPEATS:
             raise GaveUpError(f"the model asked for the same call {MAX_REPEATS} times: {use.name}")
-        if len(self._recent) >= 3:
-            return "you have just made this very call; its result will not change. Do something else, or call finish"
-        return None
+        return TOLD if count >= FIRST_TOLD else None
+
+    def _changes(self, use: ToolUse) -> bool:
+        tool = self._t.tools.get(use.name)
+        return tool is not None and changes(tool, use.arguments, workspace=self._place.workspace)
 
     async def _park(self, park: Park) -> None:
         if self.run.base and park.on is ParkedOn.APPROVAL:
@@ -284,8 +294,8 @@ class Worker:
 
     async def triage(self, event: Event) -> Triage | None:
         try:
-            triage, price = await self._t.quarantine.file(event, cause=self.run.id)
-        except ModelError as error:
+            triage, price = await self._t.quarantine.file(event, payer=self._payer)
+        except (ModelError, NoRoom) as error:
             raise ToolError(f"the text cannot be filed now: {error}", fix="go on without it") from error
         total = None if price is None or self.run.price is None else self.run.price + price
         self.run = replace(self.run, price=total)
@@ -296,10 +306,6 @@ class Worker:
 
     async def calls(self) -> Sequence[Call]:
         return await self._t.stores.runs.calls(self.run.id)
-
-
-class GaveUpError(Exception):
-    """The run cannot go on; the text says why."""
 
 
 def with_evidence(finish: Finish, evidence: Sequence[str]) -> Finish:

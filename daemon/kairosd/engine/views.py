@@ -9,6 +9,7 @@ from kairosd.core.events import Event
 from kairosd.core.json import JsonObject
 from kairosd.core.notices import Notice
 from kairosd.core.runs import Approval, Call, Grant, Run
+from kairosd.ports import Spending
 
 TEXT_SHOWN = 2000
 
@@ -82,6 +83,16 @@ def notice_view(notice: Notice) -> JsonObject:
         "severity": notice.severity.label, "state": notice.state.value, "tries": notice.tries, "cause": notice.cause,
         "workspace": notice.workspace, "created": iso(notice.created), "due": iso(notice.due),
         "delivered_at": iso(notice.delivered_at), "receipt": notice.receipt, "error": notice.error,
+    }  # fmt: skip
+
+
+def spending_view(row: Spending, by: str) -> JsonObject:
+    """What one group of model calls took; `price` is of those whose price is known, None where none is."""
+    return {
+        by: row.key, "label": row.label, "calls": row.calls, "price": row.price, "input": row.input,
+        "output": row.output, "cache_read": row.cache_read, "cache_write": row.cache_write,
+        "tokens": row.input + row.output + row.cache_read + row.cache_write, "unpriced_calls": row.unpriced_calls,
+        "unpriced_tokens": row.unpriced_tokens,
     }  # fmt: skip
 
 

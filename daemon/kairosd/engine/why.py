@@ -10,6 +10,7 @@ from kairosd.core.events import Event
 from kairosd.core.json import JsonObject, canonical
 from kairosd.core.notices import Notice
 from kairosd.core.runs import Approval, Call, Grant, Run
+from kairosd.engine.ending import LANDED
 from kairosd.engine.views import iso
 from kairosd.errors import NotFoundError
 from kairosd.ports import Stores
@@ -81,7 +82,7 @@ def _link(thing: Thing) -> JsonObject:
             verdict = f"{thing.verdict.value}{' (shadow)' if thing.shadow else ''}"
             kind, title, detail = "decision", f"{verdict}: {thing.goal or thing.reason}", thing.reason
         case Run():
-            kind, title, detail = "run", f"{thing.state.value}: {thing.goal}", thing.result
+            kind, title, detail = "run", f"{thing.state.value}: {thing.goal}", f"{thing.result}{_landing(thing)}"
         case Call():
             kind, title = "call", f"{thing.tool} {canonical(thing.arguments)[:200]}"
             detail = f"{thing.state.value}{f': {thing.rule}' if thing.rule else ''}"
@@ -106,6 +107,12 @@ def _when(thing: Thing) -> datetime:
             return thing.requested_at
         case _:
             return thing.created
+
+
+def _landing(run: Run) -> str:
+    """Where a run's work went: a branch, a patch, or the owner's own files."""
+    seen = [str(check.get("seen")) for check in run.checks if check.get("kind") == LANDED]
+    return f" — landed: {seen[0]}" if seen else ""
 
 
 def _event_detail(event: Event) -> str:

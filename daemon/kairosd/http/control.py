@@ -43,7 +43,9 @@ _STATUS: tuple[tuple[type[KairosError], int], ...] = (
 
 
 class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Built at once, whatever the libraries' own models do: pydantic warns of the alias that FastAPI puts on every
+    # parameter, and FastAPI hushes that only while it defines the route.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=False)
 
 
 class _Tell(_Request):
@@ -86,6 +88,12 @@ class _Filter(_Request):
     limit: Annotated[int, Field(ge=1, le=LISTING_MAX)] = 100
 
 
+class _Costs(_Request):
+    by: Literal["day", "trigger", "workspace", "run", "model"] = "day"
+    since: AwareDatetime
+    limit: Annotated[int, Field(ge=1, le=LISTING_MAX)] = 100
+
+
 def build_control(desk: Desk, version: str, *, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> FastAPI:
     """The control API over `desk`.
 
@@ -112,6 +120,10 @@ def _add_questions(app: FastAPI, desk: Desk) -> None:
     async def listing(kind: str, wanted: Annotated[_Filter, Query()]) -> Any:
         query = Listing(wanted.state, wanted.workspace, wanted.since, wanted.prefix, wanted.limit)
         return await desk.listing(kind, query)
+
+    @app.get("/costs")
+    async def costs(wanted: Annotated[_Costs, Query()]) -> Any:
+        return await desk.costs(wanted.by, since=wanted.since, limit=wanted.limit)
 
     @app.get("/show/{identifier}")
     async def show(identifier: str) -> Any:

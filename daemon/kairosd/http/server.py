@@ -124,15 +124,14 @@ def bind_unix(path: Path) -> socket.socket:
     if path.exists() or path.is_symlink():
         _clear(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
     try:
+        # Linux takes the file's mode from the socket's own. umask is the whole process's: other threads write files.
+        os.fchmod(listener.fileno(), 0o600)
         listener.bind(str(path))
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise KairosError(f"{path} cannot be bound: {error.strerror}", fix="set [daemon] socket") from error
-    finally:
-        os.umask(before)
     listener.setblocking(False)
     return listener
 

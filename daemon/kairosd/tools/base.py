@@ -28,6 +28,7 @@ class ReadOnly:
     spec: ToolSpec
     permission = Permission.READ
     effect = False
+    escalates = False
 
     def paths(self, arguments: JsonObject) -> tuple[str, ...]:
         given = self.read(arguments)

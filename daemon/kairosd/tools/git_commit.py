@@ -55,7 +55,10 @@ class GitCommit(ReadOnly):
     async def run(self, arguments: JsonObject, context: ToolContext) -> ToolAnswer:
         given = self.read(arguments)
         message = self._message(arguments)
-        await _change(context, "add", "--all")
+        nested = await _nested(context)
+        wanted = "\0".join([":/", *(f":(top,exclude,literal){path}" for path in nested)])
+        from_stdin = ("--pathspec-from-file=-", "--pathspec-file-nul")
+        await _change(context, "add", "--all", *from_stdin, stdin=wanted.encode(errors="surrogateescape"))
         staged = await git_outcome(context, "diff", *DIFF, "--cached", "--quiet")
         if staged.code == 0:
             raise ToolError("there is nothing to commit", fix="change a file with edit or write first, or call finish")
@@ -67,6 +70,7 @@ class GitCommit(ReadOnly):
         await _change(context, *identity, "commit", author, *options, stdin=text.encode("utf-8", "replace"))
         shown = await git_text(context, "show", *DIFF, "--format=%h %s", "--stat=100", "HEAD", "--")
         lines = [line for line in shown.splitlines() if line.strip()]
+        lines += [f"left out, since it is a git repository of its own: {path}" for path in nested]
         return ToolAnswer(answer_text("committed", lines, arguments=given, limit=context.limit))
 
     async def probe(self, call: Call, context: ToolContext) -> bool | None:
@@ -96,6 +100,15 @@ class GitCommit(ReadOnly):
         # git would fold a second line into the subject.
         subject, _, body = message.partition("\n")
         return f"{subject}\n\n{body.strip()}" if body.strip() else subject
+
+
+async def _nested(context: ToolContext) -> list[str]:
+    """Repositories inside of the tree: a commit would hold a link to what nobody has, or fail."""
+    outcome = await git_outcome(context, "ls-files", "--others", "--exclude-standard", "-z")
+    if outcome.code != 0:
+        raise git_error(outcome)
+    listed = outcome.stdout.decode(errors="surrogateescape").split("\0")
+    return [path.rstrip("/") for path in listed if path.endswith("/")]
 
 
 async def _change(context: ToolContext, *arguments: str, stdin: bytes = b"") -> None:

@@ -36,6 +36,7 @@ class RequestApproval(Shell):
         ),
     )
     permission = Permission.UNLISTED
+    escalates = True
 
     def read_plan(self, given: Arguments) -> Plan:
         line = given.text("command")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import re
 from collections.abc import Sequence
@@ -12,13 +11,13 @@ from kairosd.core.json import Json, JsonObject
 from kairosd.core.levels import Permission
 from kairosd.core.messages import ToolSpec
 from kairosd.core.runs import Call
+from kairosd.core.shell.lines import plan_of_text
 from kairosd.core.shell.plans import Plan
 from kairosd.errors import SandboxError, ToolError
 from kairosd.ports import Outcome, Tool, ToolAnswer, ToolContext
 from kairosd.tools.arguments import Arguments, integer, schema, string
 from kairosd.tools.base import ReadOnly, clipped, visible
 
-SYNTAX = "kairosd.core.shell.syntax"  # by name at first use: the grammar takes 50 ms and 5 MB
 ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)")
 DECISIVE = re.compile(
     r"\b(?:error|errors|fail|failed|fails|failure|failures|failing|fatal|panic|panicked|exception|traceback|not ok)\b"
@@ -51,7 +50,7 @@ class Shell(ReadOnly):
 
     def read_plan(self, given: Arguments) -> Plan:
         """What the command comes to. Raises `ShellFormError`."""
-        return _plan_of(given.text("command"))
+        return plan_of_text(given.text("command"))
 
     def scripts(self, given: Arguments, context: ToolContext) -> tuple[str, ...]:
         """The files whose content a yes to the call is bound to."""
@@ -133,26 +132,6 @@ def _fitting(lines: Sequence[str], room: int) -> int:
 
 def _text(output: bytes) -> str:
     return visible(ESCAPE_SEQUENCE.sub("", output.decode(errors="replace"))).rstrip("\n")
-
-
-def _plan_of(text: str) -> Plan:
-    syntax = importlib.import_module(SYNTAX)
-    words = _words(text)
-    plan: Plan = syntax.read_line(text) if words is None else syntax.plan_of(words)
-    return plan
-
-
-def _words(text: str) -> list[str] | None:
-    """The words of a JSON list; None for a line, also for one that begins with the program `[`."""
-    if not text.lstrip().startswith("["):
-        return None
-    try:
-        words = json.loads(text)
-    except ValueError:
-        return None
-    if not words or not all(isinstance(word, str) for word in words):
-        raise ToolError("`command` is no list of words", fix='give strings, such as ["git", "status"]')
-    return words if isinstance(words, list) else None
 
 
 def _digest(context: ToolContext, path: str) -> str | None:
