@@ -170,14 +170,23 @@ def test_a_full_disk(daemon: Daemon, brain: Brain, mark: str, record: Record) ->
     daemon.wait_for(lambda: state_of(daemon, run) == "cancelled", "the stop is on record")
 
 
-def test_an_executor_that_does_not_answer(daemon: Daemon, brain: Brain, mark: str, record: Record) -> None:
+@pytest.mark.parametrize("which", ["server", "both"])
+def test_an_executor_that_does_not_answer(daemon: Daemon, brain: Brain, mark: str, record: Record, which: str) -> None:
     run = begin(daemon, brain, mark)
     assert daemon.process is not None
-    ours = f"PPid:\t{daemon.process.pid}\n"
-    (executor,) = [pid for pid in living("kairosd.executor") if ours in Path(f"/proc/{pid}/status").read_text()]
-    os.kill(executor, signal.SIGSTOP)
+    (waiting,) = children_of(daemon.process.pid)
+    (server,) = children_of(waiting)
+    for pid in [server] if which == "server" else [server, waiting]:
+        os.kill(pid, signal.SIGSTOP)
     assert stop_all(daemon, record)["stopped"] == [run]
     daemon.wait_for(lambda: not living(mark), "the programs die with the executor", 2.0, pause=0.02)
+    assert daemon.stop() == 0
+    assert not Path(f"/proc/{waiting}").exists()
+
+
+def children_of(parent: int) -> list[int]:
+    ours = f"PPid:\t{parent}\n"
+    return [pid for pid in living("kairosd.executor") if ours in Path(f"/proc/{pid}/status").read_text()]
 
 
 def test_a_daemon_that_does_not_answer(daemon: Daemon, brain: Brain, mark: str) -> None:

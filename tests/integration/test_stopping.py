@@ -71,6 +71,29 @@ async def test_a_record_that_fails_is_tried_until_it_is_written(setup: Setup) ->
         assert (await bench.engine.desk.status())["state"] == "paused"
 
 
+async def test_a_stop_that_finds_the_database_locked_is_a_stop_all_the_same(setup: Setup) -> None:
+    refused = 0
+
+    async def settle(real: object, *given: object, **named: object) -> None:
+        nonlocal refused
+        if not refused:
+            refused += 1
+            raise StoreError("the database is locked")
+        await real(*given, **named)  # type: ignore[operator]
+
+    setup.hooks = {"model_calls": {"settle": settle}}
+    setup.actor.add(says("never"), says("never, and never again"))
+    setup.actor.held.clear()
+    async with setup.running() as bench:
+        run = await bench.tell()
+        assert (await bench.engine.desk.stop(None))["recorded"]
+        setup.actor.held.set()
+        await bench.advance(120)
+        assert refused
+        assert len(setup.actor.prompts) == 1
+        assert (await bench.run(run)).state is RunState.CANCELLED
+
+
 async def test_a_mark_makes_the_next_start_begin_stopped(setup: Setup) -> None:
     setup.actor.add(says("never"))
     setup.actor.held.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from kairosd.core.messages import Done, Prompt, TextDelta, ToolUse, Usage, UseBr
 from kairosd.core.notices import NoticeDraft, Severity
 from kairosd.core.pricing import Tariff, price
 from kairosd.engine.purses import Purses
-from kairosd.errors import ContextTooLongError, ModelError, ModelProtocolError
+from kairosd.errors import ContextTooLongError, ModelError, ModelProtocolError, StoreError
 from kairosd.ports import Clock, Model, Stores
 
 Queue = Callable[[NoticeDraft], None]
@@ -95,7 +96,9 @@ class Asking:
             reply = await self._collect(model, prompt, parts=parts)
         except asyncio.CancelledError:
             now = self._clock.now()
-            await asyncio.shield(self._calls.settle(number, Usage(), price=None, outcome="cancelled", now=now))
+            # Raised from here it would take the place of the cancellation, and what was stopped would go on.
+            with contextlib.suppress(StoreError):
+                await asyncio.shield(self._calls.settle(number, Usage(), price=None, outcome="cancelled", now=now))
             raise
         except ModelError as error:
             # Refused or away before a word of it: nothing was worked out, so nothing is charged.

@@ -237,6 +237,9 @@ class OwnersDesk:
             raise TransitionError("the stop is not on record yet", fix="see kairos status, then resume")
         await self._answers.forget_denials()
         await self._stores.state.put("paused", None, note=Note("daemon.resumed"), now=self._o.clock.now())
+        again = await self._stores.state.get("paused")
+        if again is not None or self._o.emergency.pending:
+            raise TransitionError("it was stopped again meanwhile", fix="kairos status, then kairos resume")
         self._o.pause(False)
         for initiative in self._o.initiatives.values():
             initiative.wake()

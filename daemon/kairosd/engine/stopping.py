@@ -99,7 +99,7 @@ class EmergencyStop:
         self._ended = await self._r.dispatcher.cancel_all(since, reason=REASON)
         self._since = None
         self._recorded.set()
-        await asyncio.to_thread(self._r.files.remove, self._r.mark.parent, self._r.mark.name)
+        await self._take_mark_away()
 
     async def _set_mark(self) -> bool:
         try:
@@ -109,5 +109,11 @@ class EmergencyStop:
             log.warning("a restart would not know of the stop: %s", error)
             return False
         if not self.pending:  # written down in the meantime, and what it would have removed was not there yet
-            await asyncio.to_thread(self._r.files.remove, self._r.mark.parent, self._r.mark.name)
+            await self._take_mark_away()
         return True
+
+    async def _take_mark_away(self) -> None:
+        try:
+            await asyncio.to_thread(self._r.files.remove, self._r.mark.parent, self._r.mark.name)
+        except ToolError as error:
+            log.warning("the next start will stop and pause once more: %s", error)

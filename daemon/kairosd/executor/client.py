@@ -122,7 +122,12 @@ class _Link(asyncio.Protocol):
                 await self.process.wait()
         except TimeoutError:
             self.kill()
-            await self.process.wait()
+            try:
+                async with asyncio.timeout(END_SECONDS):
+                    await self.process.wait()
+            except TimeoutError:
+                self.process.kill()  # it was stopped itself, so it waits for nobody
+                await self.process.wait()
 
     def kill(self) -> None:
         """Kills the server; the process that waits for it ends what it leaves."""

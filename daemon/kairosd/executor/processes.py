@@ -62,7 +62,12 @@ def _spawn(command: dict[str, Any], descriptors: dict[int, int], *, fence: str |
     env = {_word(name): _word(value) for name, value in command["env"].items()}
     cwd, processes, us = _word(command["cwd"]), _process_limit(), os.getpid()
     told, tell = os.pipe()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(told)
+        os.close(tell)
+        raise
     if pid == 0:
         try:
             tell = fcntl.fcntl(tell, fcntl.F_DUPFD_CLOEXEC, max(descriptors) + 1)
