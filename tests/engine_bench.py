@@ -114,6 +114,9 @@ class FolderCheckouts:
         self._fail("kept_bases")
         return tuple(self.kept)
 
+    def exists(self, run: Run) -> bool:
+        return (self._folder / run.id / "tree").is_dir()
+
     async def discard(self, run: Run) -> None:
         shutil.rmtree(self._folder / run.id, ignore_errors=True)
 

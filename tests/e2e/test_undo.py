@@ -74,7 +74,9 @@ def test_a_branch_is_deleted_and_a_merged_one_is_reverted_on_another(
     assert git(folder, "branch", "--list", "kairos/*") == ""
     assert git(folder, "rev-parse", "HEAD") == before
     assert "nothing" in daemon.kairos("undo", run["id"]).stdout
-    assert any(json.loads(line)["kind"] == "run.undone" for line in daemon.journal_lines())
+    # The journal's file follows the database by a moment.
+    noted = b'"kind":"run.undone"'
+    daemon.wait_for(lambda: any(noted in line for line in daemon.journal_lines()), "the undo is in the journal", 10)
 
     run = tell(daemon, "add hello")
     git(folder, "merge", "--quiet", run["branch"])

@@ -14,6 +14,7 @@ from tests.integration.test_checkouts import World, committed, git
 from kairosd.core.decisions import Decision, Verdict
 from kairosd.core.events import Draft, Tier
 from kairosd.core.ids import mint
+from kairosd.core.levels import Level
 from kairosd.core.policy import Policy
 from kairosd.core.runs import CallState, Run, RunState
 from kairosd.core.workspaces import Landing, Workspace
@@ -21,8 +22,9 @@ from kairosd.engine import direct
 from kairosd.engine.checkouts import Checkout
 from kairosd.engine.handover import LAND, Handover
 from kairosd.engine.landing import Landed
+from kairosd.engine.terms import Terms
 from kairosd.engine.undo import Undo
-from kairosd.errors import UndoRefusedError
+from kairosd.errors import ToolError
 from kairosd.executor.client import ProcessExecutor
 from kairosd.ports import Stores
 from kairosd.sandbox import bubblewrap
@@ -75,7 +77,7 @@ class Home:
     world: World
     run: Run
     opened: OpenStores
-    policy: Policy = field(default_factory=Policy)
+    terms: Terms = field(default_factory=lambda: Terms(Policy()))
 
     @property
     def work(self) -> Path:
@@ -97,7 +99,7 @@ class Home:
     async def land(self, files: LocalFiles | None = None, stores: Stores | None = None) -> Landed:
         handover = Handover(
             stores=stores or self.opened.stores, clock=self.world.clock, checkouts=self.world.checkouts(),
-            files=files or LocalFiles(), policy=self.policy, author=author,
+            files=files or LocalFiles(), terms=self.terms, author=author,
         )  # fmt: skip
         return await handover.land(self.run, self.workspace, subject="Do it")
 
@@ -353,7 +355,8 @@ async def test_what_may_not_be_written_lands_as_a_branch_with_the_reason(
     assert not any((home.work.parent / "elsewhere").glob("*"))
 
 
-async def test_a_file_that_changes_while_others_are_written_is_the_owners(home: Home) -> None:
+async def test_a_file_that_changes_while_others_are_written_is_the_owners_and_those_are_taken_back(home: Home) -> None:
+    old = seen(home.work)["a.txt"]
     tree = (await home.checkout()).path
     (tree / "a.txt").write_text("changed\n")
     (tree / "b.txt").write_text("changed\n")
@@ -367,9 +370,11 @@ async def test_a_file_that_changes_while_others_are_written_is_the_owners(home: 
     assert landed.patch, "it builds on what the owner had not committed"
     assert "b.txt was changed while the run's work was being written" in landed.note
     assert (home.work / "b.txt").read_text() == "the owner's, of now\n"
+    assert seen(home.work)["a.txt"] == old
+    assert "still written" not in landed.note
     await home.end(landed)
-    with pytest.raises(UndoRefusedError, match="the owner's, of now"):
-        await home.undo()
+    await home.undo()
+    assert (home.work / "b.txt").read_text() == "the owner's, of now\n"
 
 
 @pytest.mark.parametrize("more", [True, False])
@@ -395,4 +400,55 @@ async def test_a_level_or_a_taint_that_does_not_cover_it_makes_it_a_branch(
     landed = await home.land()
     assert not landed.direct
     assert landed.branch or landed.patch
+    assert seen(home.work) == before
+
+
+async def test_what_cannot_be_taken_back_is_told_and_can_be_undone_later(home: Home) -> None:
+    old = seen(home.work)["a.txt"]
+    tree = (await home.checkout()).path
+    (tree / "a.txt").write_text("changed\n")
+    (tree / "b.txt").write_text("changed\n")
+
+    def full(number: int, path: str) -> None:
+        if number > 1:
+            raise ToolError(f"cannot write {path}: No space left on device")
+
+    landed = await home.land(Dying(full))
+    assert not landed.direct
+    assert "still written there: a.txt; kairos undo takes it back" in landed.note
+    await home.end(landed)
+    await home.restart()
+    assert "restored a.txt" in await home.undo()
+    assert seen(home.work)["a.txt"] == old
+
+
+async def test_what_the_owner_did_after_the_landing_is_not_written_over_by_a_second_one(home: Home) -> None:
+    before = seen(home.work)
+    works((await home.checkout()).path)
+    assert (await home.land()).direct
+    (home.work / "a.txt").write_bytes(before["a.txt"][0])  # by hand, before the run's end is on record
+    again = await home.land()
+    assert again.direct
+    assert seen(home.work)["a.txt"] == before["a.txt"]
+    assert git(home.work, "for-each-ref", "refs/heads/kairos") == ""
+
+
+async def test_a_path_that_only_the_workspaces_own_file_protects_is_not_written_directly(home: Home) -> None:
+    (home.work / ".kairos.toml").write_text('[policy]\nprotected_paths = ["deploy/**"]\n')
+    assert not (await home.terms.look(LocalFiles(), home.workspace, trusted=True)).policy.doubt
+    tree = (await home.checkout()).path
+    (tree / "deploy").mkdir()
+    (tree / "deploy/now.sh").write_text("true\n")
+    landed = await home.land()
+    assert not landed.direct
+    assert "deploy/now.sh is protected" in landed.note
+    assert "look before you merge: it changes deploy/now.sh" in landed.note
+    assert not (home.work / "deploy").exists()
+
+
+async def test_a_level_that_was_lowered_during_the_run_makes_it_a_branch(home: Home) -> None:
+    home.terms = Terms(Policy(), [replace(home.workspace, level=Level.SANDBOXED)])
+    before = seen(home.work)
+    works((await home.checkout()).path)
+    assert not (await home.land()).direct
     assert seen(home.work) == before

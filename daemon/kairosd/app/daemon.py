@@ -99,7 +99,7 @@ class Daemon:
             stack.callback(sights.cancel)
             await self._serve_control(engine, stack)
             self._serve_hooks(ground, engine, stack=stack)
-            self._watch_outside(ground, engine)
+            self._watch_outside(engine)
             self._keep_alive(ground, outside)
             self._report(opened)
             await sights
@@ -168,7 +168,7 @@ class Daemon:
         interrupted = await engine.dispatcher.recover()
         seen = await ground.stores.state.get("last_seen")
         last_seen = datetime.fromisoformat(seen) if isinstance(seen, str) else None
-        deps = self._deps(ground, engine)
+        deps = self._deps(engine)
         boot = _module("triggers.boot").build(
             None, deps, last_seen=last_seen, interrupted=[run.id for run in interrupted]
         )
@@ -211,8 +211,8 @@ class Daemon:
         self._servers.append(server)
         self._parts.append((name, server.run))
 
-    def _watch_outside(self, ground: Ground, engine: Engine) -> None:
-        deps = self._deps(ground, engine)
+    def _watch_outside(self, engine: Engine) -> None:
+        deps = self._deps(engine)
         self._parts.append(("trigger tick", _module("triggers.tick").build(self._config.tick, deps).run))
         files = _module("triggers.files").build(None, deps)
         self._parts.append(("trigger files", files.run))
@@ -223,7 +223,7 @@ class Daemon:
 
         self._condition.ask(watch_problem)
 
-    def _deps(self, ground: Ground, engine: Engine) -> Deps:
+    def _deps(self, engine: Engine) -> Deps:
         def note(note: Note) -> None:
             self._notes.put_nowait(note)
 

@@ -102,12 +102,13 @@ def build_asking(ground: Ground, outside: Outside) -> Asking:
 def build_tooling(ground: Ground, outside: Outside, *, asking: Asking, feed: Feed, quarantine: Quarantine) -> Tooling:
     """What every run works with."""
     stores, clock, config, outbox = ground.stores, ground.clock, ground.config, outside.outbox
+    gate = build_gate(config)
     expires = timedelta(seconds=config.approval_expires_seconds)
     ending = EndingDeps(
-        stores=stores, clock=clock, checkouts=outside.checkouts, files=outside.files, feed=feed,
-        address=outbox.address, expires=expires, workspaces={one.name: one for one in config.workspaces},
+        stores=stores, clock=clock, checkouts=outside.checkouts, feed=feed, address=outbox.address, expires=expires,
+        workspaces={one.name: one for one in config.workspaces},
         handover=Handover(
-            stores, clock, outside.checkouts, files=outside.files, policy=config.policy, author=outside.author
+            stores, clock, outside.checkouts, files=outside.files, terms=gate.terms, author=outside.author
         ),
     )  # fmt: skip
     return Tooling(
@@ -116,7 +117,7 @@ def build_tooling(ground: Ground, outside: Outside, *, asking: Asking, feed: Fee
         ending=Ending(ending), feed=feed, quarantine=quarantine,
         limits=Limits(config.limits.run_tokens, config.limits.run_seconds),
         ledger=Ledger(
-            stores, build_gate(config), clock=clock, questions=Questions(outbox.address, expires),
+            stores, gate, clock=clock, questions=Questions(outbox.address, expires),
             scrub=Scrubber(own_secrets(ground)),
         ),
         tell=outbox.tell, author=outside.author,

@@ -3,7 +3,7 @@
 Only where the workspace says `landing = "direct"` and the level covers it. Everything is looked at before anything is
 written: each file must still be what the run started from, and no protected, secret or unusual file is among them;
 else the work lands as a branch. What will be replaced is in the ledger and on disk before the first write, so a crash
-in the middle is finished, and `kairos undo` can take it back.
+in the middle is finished, a file that cannot be written lets the others be taken back, and so can `kairos undo`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kairosd.core.policy import Policy
 from kairosd.core.runs import Run
 from kairosd.core.workspaces import Landing, Workspace
 from kairosd.engine.git import SandboxedGit
-from kairosd.errors import CheckoutError, ToolError
+from kairosd.errors import CheckoutError, NotFoundError, ToolError
 from kairosd.ports import Blobs, Files
 
 CHANGES = """
@@ -46,6 +46,10 @@ class Piece:
     before_mode: int | None
     after_mode: int | None
 
+    def is_written(self, digest: str | None, mode: int | None) -> bool:
+        """Whether a file of that content and those permissions is what the landing makes of it."""
+        return digest == self.after and (digest is None or mode == self.after_mode)
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -66,9 +70,12 @@ class Changes:
     unchanged: frozenset[str]
 
 
-def wanted(run: Run, workspace: Workspace) -> bool:
-    """Whether this run's work goes into the owner's own files: the workspace says so, and level and taint cover it."""
-    covered = Permission.DIRECT in LEVELS[Level(run.level)]
+def wanted(run: Run, workspace: Workspace, *, level: Level) -> bool:
+    """Whether this run's work goes into the owner's own files: the workspace says so, and level and taint cover it.
+
+    `level` is the run's as it counts now.
+    """
+    covered = Permission.DIRECT in LEVELS[level]
     clean = judge_taint(run.taint, Permission.DIRECT).ruling is Ruling.ALLOW
     return workspace.landing is Landing.DIRECT and covered and clean
 
@@ -97,6 +104,17 @@ class DirectLanding:
         for piece in pieces:
             await asyncio.to_thread(self._apply, piece, tree)
 
+    async def take_back(self, pieces: Sequence[Piece]) -> tuple[Piece, ...]:
+        """Gives the files that `apply` has written what they held before; those pieces where that cannot be done."""
+        return tuple([piece for piece in pieces if not await asyncio.to_thread(self._take_back, piece)])
+
+    def restore(self, piece: Piece) -> None:
+        """Gives a file what it held before. Blocks. Raises `ToolError`; `NotFoundError` where that is not kept."""
+        if piece.before is None:
+            return self._files.remove(self._root, piece.path)
+        content = self._blobs.get(piece.before)
+        return self._files.replace(self._root, piece.path, content=content, mode=piece.before_mode)
+
     @staticmethod
     def _refuse(change: Change, unchanged: frozenset[str], *, policy: Policy) -> None:
         path = change.path
@@ -124,13 +142,23 @@ class DirectLanding:
     def _keep(self, path: str) -> str:
         return self._blobs.put(_whole(self._files, self._root, path=path))
 
-    def _apply(self, piece: Piece, tree: Path) -> None:
-        now = self._files.digest(self._root, piece.path)
-        if now == piece.after and self._files.mode(self._root, piece.path) == piece.after_mode:
-            return None
-        if now not in (piece.before, piece.after):
-            raise CheckoutError(f"{piece.path} was changed while the run's work was being written")
+    def _is_written(self, piece: Piece) -> bool:
+        return piece.is_written(self._files.digest(self._root, piece.path), self._files.mode(self._root, piece.path))
+
+    def _take_back(self, piece: Piece) -> bool:
         try:
+            if self._is_written(piece):
+                self.restore(piece)
+        except (ToolError, NotFoundError):
+            return False
+        return True
+
+    def _apply(self, piece: Piece, tree: Path) -> None:
+        try:
+            if self._is_written(piece):
+                return None
+            if self._files.digest(self._root, piece.path) not in (piece.before, piece.after):
+                raise CheckoutError(f"{piece.path} was changed while the run's work was being written")
             if piece.after is None:
                 return self._files.remove(self._root, piece.path)
             content = _whole(self._files, tree, path=piece.path)

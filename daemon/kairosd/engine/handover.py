@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from kairosd.core.ids import mint
 from kairosd.core.json import JsonObject
 from kairosd.core.paths import matches
-from kairosd.core.policy import Policy
 from kairosd.core.questions import escaped
 from kairosd.core.runs import Call, CallState, Run, call_hash
 from kairosd.core.workspaces import Workspace
@@ -16,6 +15,7 @@ from kairosd.engine import direct
 from kairosd.engine.checkouts import Checkouts
 from kairosd.engine.direct import DirectLanding
 from kairosd.engine.landing import Landed, slugged
+from kairosd.engine.terms import Terms
 from kairosd.errors import CheckoutError, StoreError
 from kairosd.ports import Clock, Files, Stores
 
@@ -26,13 +26,13 @@ LANDING_TURN = 1_000_000  # sorts the landing after every turn of the model's
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """Commits what is left in a checkout and lands it. `author` yields (name, email)."""
+    """Commits what is left in a checkout and lands it, under what `terms` say now. `author` yields (name, email)."""
 
     stores: Stores
     clock: Clock
     checkouts: Checkouts
     files: Files
-    policy: Policy
+    terms: Terms
     author: Callable[[], Awaitable[tuple[str, str]]]
 
     async def land(self, run: Run, workspace: Workspace, *, subject: str) -> Landed:
@@ -48,7 +48,8 @@ class Handover:
                 call = await self._move(call, CallState.INTENDED)
             note = landed.note if landed else ""
             landed = await self.checkouts.land(run, workspace, slug=slug)
-            guarded = tuple(path for path in landed.files if matches(path, self.policy.protected_paths))
+            protected = self.terms.policy(run.workspace).protected_paths
+            guarded = tuple(path for path in landed.files if matches(path, protected))
             landed = replace(landed, note=f"{note}\n{landed.note}\n{_warning(guarded)}".strip())
         landed = replace(landed, note=f"{landed.note}\n{left}".strip())
         if call.state is CallState.INTENDED:
@@ -58,20 +59,26 @@ class Handover:
     async def _directly(self, run: Run, workspace: Workspace, *, call: Call) -> tuple[Landed | None, Call]:
         """Into the owner's own files, where that is wanted; a landing without files says in its note why it is not."""
         pieces = direct.from_plan(call.plan)
-        if pieces is None and (call.state is not CallState.REQUESTED or not direct.wanted(run, workspace)):
+        how = f"it is in your files, not committed; kairos undo {run.id} takes it back"
+        if call.state is CallState.SUCCEEDED:  # never written twice: the owner may have worked on it since
+            return _direct(pieces or (), how) if call.result == how else None, call
+        wanted = direct.wanted(run, workspace, level=self.terms.ceiling(run))
+        if pieces is None and (call.state is not CallState.REQUESTED or not wanted):
             return None, call
         landing = DirectLanding(self.files, self.stores.blobs, root=workspace.path)
         try:
             found = await self.checkouts.changes(run, workspace)
             if pieces is None:
-                pieces = await landing.plan(found, self.policy)
+                pieces = await landing.plan(found, self.terms.policy(run.workspace))
                 call = await self._move(replace(call, plan=direct.to_plan(pieces)), CallState.INTENDED)
             await landing.apply(pieces, found.tree)
         except (CheckoutError, StoreError) as error:
-            return Landed(note=f"it could not be written into your files: {error}"), call
-        paths = tuple(piece.path for piece in pieces)
-        how = f"it is in your files, not committed; kairos undo {run.id} takes it back" if paths else ""
-        return Landed(files=paths, how=how, direct=bool(paths)), call
+            note = f"it could not be written into your files: {error}"
+            rest = await landing.take_back(pieces or ())
+            if rest:
+                note += f"\nstill written there: {_listed([piece.path for piece in rest])}; kairos undo takes it back"
+            return Landed(note=note), replace(call, plan=direct.to_plan(rest) if rest else None)
+        return _direct(pieces, how if pieces else ""), call
 
     async def _call(self, run: Run, slug: str) -> Call:
         for call in await self.stores.runs.calls(run.id):
@@ -89,6 +96,10 @@ class Handover:
 
     async def _move(self, call: Call, state: CallState) -> Call:
         return await self.stores.runs.move_call(call, state, now=self.clock.now())
+
+
+def _direct(pieces: Sequence[direct.Piece], how: str) -> Landed:
+    return Landed(files=tuple(piece.path for piece in pieces), how=how, direct=bool(pieces))
 
 
 def _left_out(nested: Sequence[str]) -> str:

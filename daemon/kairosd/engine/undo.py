@@ -22,13 +22,13 @@ from kairosd.core.runs import ENDED, Run
 from kairosd.core.workspaces import Workspace
 from kairosd.engine import direct, landing, snapshots
 from kairosd.engine.checkouts import Checkouts
-from kairosd.engine.direct import Piece
+from kairosd.engine.direct import DirectLanding, Piece
 from kairosd.engine.handover import LAND
 from kairosd.errors import UndoRefusedError, UsageError
 from kairosd.ports import Clock, Files, Query, Stores
 
 DIFF_MAX = 50_000  # characters of a diff that says why not
-NOTICES_MAX = 100
+NOTICES_MAX = 10_000
 
 # Where the branch is, and whether its commits are part of anything but itself. `merged` is the branch to revert on.
 LOOK = """
@@ -140,7 +140,7 @@ class Undo:
             return self._files.digest(root, piece.path), self._files.mode(root, piece.path)
 
         now, mode = await asyncio.to_thread(look)
-        if now == piece.after and (now is None or mode == piece.after_mode):
+        if piece.is_written(now, mode):
             return True
         if now == piece.before:
             return False
@@ -157,7 +157,9 @@ class Undo:
         return unified(before, now, path=piece.path)
 
     async def _carry_out(self, run: Run, workspace: Workspace, *, plan: _Found) -> Sequence[str]:
-        olds = {piece.before: self._stores.blobs.get(piece.before) for piece in plan.pieces if piece.before}
+        written = DirectLanding(self._files, self._stores.blobs, root=workspace.path)
+        for kept in {piece.before for piece in plan.pieces if piece.before}:
+            await asyncio.to_thread(self._stores.blobs.get, kept)  # that it is there, before anything is changed
         did = _sentences(plan)
         if plan.onto:
             did[0] = await self._revert(run, workspace, plan=plan)
@@ -166,7 +168,7 @@ class Undo:
             names = {"BRANCH": plan.branch, "COMMIT": str(run.commit)}
             await landing.writing(owner, layout, deleting=True).script(DELETE, names)
         for piece in plan.pieces:
-            await asyncio.to_thread(self._restore, piece, workspace.path, olds=olds)
+            await asyncio.to_thread(written.restore, piece)
         if plan.patch is not None:
             plan.patch.unlink(missing_ok=True)
         if plan.checkout:
@@ -188,18 +190,16 @@ class Undo:
             )
         return f"made the branch {name}, which takes it back: git merge {name}"
 
-    def _restore(self, piece: Piece, root: Path, *, olds: Mapping[str, bytes]) -> None:
-        if piece.before is None:
-            return self._files.remove(root, piece.path)
-        return self._files.replace(root, piece.path, content=olds[piece.before], mode=piece.before_mode)
-
     async def _left(self, run: Run) -> Sequence[str]:
         """What is no longer only here: notices that were delivered, and what models were shown."""
         calls = await self._stores.model_calls.of(run.id)
         models = sorted({str(call["model"]) for call in calls})
         told = [f"{len(calls)} prompts to {', '.join(models)}"] if calls else []
-        notices = await self._stores.notices.find(Query(state=NoticeState.DELIVERED.value, limit=NOTICES_MAX))
-        mine = [notice for notice in notices if notice.cause == run.id and notice.channel != "log"]
+        # A notice that asks names its question as the cause.
+        causes = {run.id, *(one.id for one in await self._stores.approvals.of_run(run.id))}
+        query = Query(state=NoticeState.DELIVERED.value, since=run.created, limit=NOTICES_MAX)
+        notices = await self._stores.notices.find(query)
+        mine = [notice for notice in notices if notice.cause in causes and notice.channel != "log"]
         return [*told, *(f"notice {one.id} to {one.channel} ({one.receipt or 'no receipt'})" for one in mine)]
 
 

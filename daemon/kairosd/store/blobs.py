@@ -66,5 +66,7 @@ def _holds(target: Path, content: bytes) -> bool:
 
 def _sync(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
