@@ -22,6 +22,17 @@ async def test_a_forges_password_is_not_found_by_searching_everything(files: Wor
     assert (await files.read("git log --oneline")).code == 0, "git itself needs its configuration"
 
 
+@pytest.mark.parametrize("place", ["modules/a/b/c", "modules/lib/modules/inner", "modules/objects"])
+@pytest.mark.parametrize("clone", ["", "vendor/"])
+async def test_no_submodules_password_is_found_wherever_it_lies(files: World, place: str, clone: str) -> None:
+    files.git("init", "-q", *([clone] if clone else []))
+    at = f"{clone}.git/{place}"
+    files.git("init", "-q", "--bare", at)
+    files.git("-C", at, "config", "remote.origin.url", f"https://me:{PASSWORD}@example.com/lib.git")
+    told = await files.read("grep -rn forge-password .")
+    assert PASSWORD.encode() not in told.stdout + told.stderr
+
+
 async def test_a_configuration_without_a_credential_is_as_it_is(files: World) -> None:
     files.git("config", "remote.origin.url", "git@example.com:app.git")
     assert b"example.com" in (await files.read("grep -r example.com .")).stdout

@@ -334,8 +334,10 @@ def _secrets(ground: Ground, files: Files) -> tuple[Path, ...]:
             )
         paths = (os.path.relpath(folder / each, root) for each in names)
         found += [ground.workspace.path / path for path in paths if matches(path, ground.secrets)]
-        if folder.name == ".git" and credentials.holds_credential(files, folder / "config"):  # of a clone in it
-            found.append(ground.workspace.path / os.path.relpath(folder / "config", root))
+        if ".git" in folder.relative_to(root).parts:  # of a clone in it, or a submodule of that
+            told = (folder / each for each in credentials.NAMES if each in names)
+            held = (path for path in told if credentials.holds_credential(files, path))
+            found += [ground.workspace.path / path.relative_to(root) for path in held]
     return tuple(found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,15 +14,16 @@ from kairosd.ports import Files
 CONFIG_MAX = 1_000_000  # bytes; a longer file counts as one that holds a credential
 # A token stands as the user of an http address, a password behind the user of any; the rest are keys of git-config(1).
 _CREDENTIAL = re.compile(rb"https?://[^/\s@]+@|://[^/\s:@]+:[^/\s@]+@|extraheader|password|token", re.IGNORECASE)
-_PLACES = ("config", "config.worktree", "worktrees/*/config.worktree", "modules/*/config", "modules/*/*/config")
+NAMES = ("config", "config.worktree")
+_OTHERS = frozenset({"objects", "refs", "logs", "hooks", "info", "lfs"})  # in which no repository lies
 
 
 def configurations(files: Files, folder: Path) -> tuple[Path, ...]:
-    """The configuration files that hold a credential, of the repository at `folder` and its submodules. Blocks."""
+    """The configuration files that hold a credential, of the repository at `folder` and all its submodules. Blocks."""
     layout = git.find_layout(files, folder)
     if layout is None:
         return ()
-    found = (path for place in _PLACES for home in (layout.common, layout.gitdir) for path in home.glob(place))
+    found = (path for home in (layout.common, layout.gitdir) for path in _found_in(home))
     return tuple(_holding(files, dict.fromkeys(found)))
 
 
@@ -32,6 +34,14 @@ def holds_credential(files: Files, path: Path) -> bool:
     except ToolError:
         return False
     return len(content) > CONFIG_MAX or _CREDENTIAL.search(content) is not None
+
+
+def _found_in(home: Path) -> Iterator[Path]:
+    """Whatever a submodule is called: its name may have slashes, and one may lie in another."""
+    for name, folders, names in os.walk(home):
+        if "HEAD" in names:  # a repository, or a worktree of one; else these may be parts of a submodule's name
+            folders[:] = [each for each in folders if each not in _OTHERS]
+        yield from (Path(name) / each for each in NAMES if each in names)
 
 
 def _holding(files: Files, paths: dict[Path, None]) -> Iterator[Path]:

@@ -13,7 +13,7 @@ from kairosd.core.texts import cleaned
 from kairosd.core.triage import Triage, parse_triage, triage_schema
 from kairosd.engine.asking import Asking, Cost, Reply
 from kairosd.engine.purses import NoRoom
-from kairosd.errors import ModelProtocolError
+from kairosd.errors import ModelError, ModelProtocolError
 from kairosd.ports import Model
 from kairosd.prompts import text_of
 
@@ -59,7 +59,7 @@ class Quarantine:
         return None, cost.total
 
     async def file_all(self, events: Sequence[Event], *, payer: Payer) -> Filed:
-        """How the texts of `events` are filed, at most five of them, a line each. Raises `ModelError`."""
+        """How the texts of `events` are filed, at most five of them, a line each; one that cannot be filed says so."""
         cost = Cost()
         lines: list[str] = []
         for event in [event for event in events if event.text][:FILED_MOST]:
@@ -68,6 +68,9 @@ class Quarantine:
             except NoRoom:
                 # The decision is made and paid for: it must not be made again for want of a line.
                 lines.append(f"{event.kind} ({event.id}): not filed, the purse {payer.purse} is empty")
+                continue
+            except ModelError as error:
+                lines.append(f"{event.kind} ({event.id}): not filed, {error}")
                 continue
             cost.add(price)
             lines.append(f"{event.kind} ({event.id}): {triage.text() if triage else 'could not be filed'}")

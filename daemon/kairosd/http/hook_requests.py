@@ -51,9 +51,8 @@ class RequestReader:
         self._body: list[bytes] = []
         self._room = 0
         self._size = 0  # of the body so far
-        self._in_head = True
-        self._head = 0  # bytes of the head as they came
-        self._told = 0  # and as the parser told of them
+        self._held = 0  # bytes since the last that ended a request or were body: the parser may keep all of them
+        self._told = 0  # bytes of the head as the parser told of them
         self._lines = 0
         self._error = HTTPStatus.BAD_REQUEST
         self.idle = True  # before the first byte of a request
@@ -61,15 +60,15 @@ class RequestReader:
 
     def feed(self, data: memoryview) -> None:
         """Reads on. Raises `RequestError`; call it no more after that, or after the last request."""
-        if self._in_head:
-            self._head += len(data)
+        self._held += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             if not self._request.last:
                 raise RequestError(self._error) from None
-        # A header that never ends is kept inside the parser and calls nobody back, so the bytes are counted here too.
-        if self._in_head and self._head > HEAD_MAX:
+        # A header that never ends, before the body or behind its last chunk, is kept inside the parser and calls nobody
+        # back, so the bytes are counted here too.
+        if self._held > HEAD_MAX:
             raise RequestError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def on_message_begin(self) -> None:
@@ -90,7 +89,6 @@ class RequestReader:
         self._measure(len(name) + len(value))
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
         request = self._request
         request.method = self._parser.get_method()
         request.path = httptools.parse_url(self._url).path or b""
@@ -102,6 +100,7 @@ class RequestReader:
 
     def on_body(self, body: bytes) -> None:
         self.awaited = False
+        self._held = 0
         self._size += len(body)
         if self._size <= self._room:
             self._body.append(body)
@@ -114,14 +113,15 @@ class RequestReader:
         request = self._request
         request.body = b"".join(self._body) if self._size <= self._room else None
         request.last = self._parser.should_upgrade() or not self._parser.should_keep_alive()
-        self._head = 0
-        self._in_head = self.idle = True
+        self._held = 0
+        self.idle = True
         self.awaited = False
         self._done(request)
 
     def _cut(self) -> None:
         """Hands in the request without its body, of which no more is read."""
         self._request.last = True
+        self._held = 0
         self.awaited = False
         self._done(self._request)
         raise ValueError("the rest is not read")  # stops the parser

@@ -26,6 +26,7 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 }
 FIX = "use {kind: file_contains, path, text} or leave `checks` out"
 CHECKS_MOST = 10
+SECRET, WITHOUT = "that file may hold secrets and is not checked", "leave that check out"
 CHECK: JsonObject = {
     "type": "object",
     "properties": {
@@ -72,6 +73,8 @@ class FinishRun(ReadOnly):
 
     async def run(self, arguments: JsonObject, context: ToolContext) -> ToolAnswer:
         finish = self._finish(arguments)
+        if any(is_secret(str(check.get("path", "")), context.hidden) for check in finish.checks):
+            raise ToolError(SECRET, fix=WITHOUT)
         count = f"with {len(finish.checks)} checks" if finish.checks else "without checks"
         text = answer_text(f"finished {count}", [], arguments=self.read(arguments), limit=context.limit)
         return ToolAnswer(text, finish=finish)
@@ -98,7 +101,7 @@ def _check(value: Json) -> JsonObject:
             raise ToolError(f"the check {kind} needs `{name}`", fix=FIX)
         checked[name] = normal_path(text) if name == "path" else text
     if is_secret(str(checked.get("path", ""))):
-        raise ToolError("that file may hold secrets and is not checked", fix="leave that check out")
+        raise ToolError(SECRET, fix=WITHOUT)
     return checked
 
 

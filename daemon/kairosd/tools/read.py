@@ -43,7 +43,9 @@ class Read(ReadOnly):
             # Files knows regular files only; a folder is told by what lies below it.
             entries = await _entries(context, path)
             if not entries:
-                fix = error.fix or 'a new file is made with write(path, content); read(".") shows what there is'
+                # Names like it are looked for now, in up to 5000 files: not on the event loop.
+                near: str | None = await asyncio.to_thread(getattr, error, "fix")
+                fix = near or 'a new file is made with write(path, content); read(".") shows what there is'
                 raise ToolError(error.message, fix=fix) from error
             return _folder(path, entries, given=given, limit=context.limit)
         return ToolAnswer(_file(path, data, given=given, limit=context.limit))
