@@ -191,6 +191,7 @@ class ScriptedModel:
 
     provider = "scripted"
     context = 32_000
+    thinking = 0
 
     def __init__(self, name: str, model: str = "claude-haiku-4-5") -> None:
         self.name = name

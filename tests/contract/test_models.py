@@ -325,11 +325,12 @@ async def test_silence_ends_the_call_and_slow_drops_do_not(bench: Bench) -> None
 async def test_thinking_that_used_up_the_answer_is_given_room_and_paid_for(bench: Bench) -> None:
     stop = "max_tokens" if bench.provider == "anthropic" else "length"
     bench.script(Reply(thinking=True, stop=stop, usage=(10, 50, 0, 0)), Reply(text="thought", usage=(10, 60, 0, 0)))
+    assert bench.model.thinking == 0
     parts = await bench.stream(ASK)
     assert words(parts) == "thought"
     assert isinstance(parts[-1], Done)
     assert (parts[-1].usage.input, parts[-1].usage.output) == (20, 110)
-    assert bench.server.asked[1].body["max_tokens"] > ASK.max_tokens
+    assert bench.server.asked[1].body["max_tokens"] == ASK.max_tokens + bench.model.thinking > ASK.max_tokens
 
 
 async def test_a_caller_that_stops_at_done_leaves_the_connection_free(bench: Bench) -> None:

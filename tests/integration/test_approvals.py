@@ -447,6 +447,16 @@ async def test_a_line_that_is_not_plain_runs_after_a_yes(setup: Setup, shell: Re
     assert len(shell.ran) == 1
 
 
+async def test_a_word_that_is_too_long_for_a_name_is_no_file(setup: Setup, shell: Recorded) -> None:
+    asked = use("request_approval", command=f"echo {'a' * 300} $(date)", reason="a date")
+    setup.actor.add(says("", asked), says("done"))
+    async with working(setup, shell) as bench:
+        run = await bench.tell()
+        await bench.answer()
+        assert (await bench.run(run)).state is RunState.DONE_UNCHECKED
+    assert len(shell.ran) == 1
+
+
 async def test_a_line_is_bound_to_the_files_it_names(setup: Setup, shell: Recorded) -> None:
     asked = use("request_approval", command="cd . && ./deploy.sh $(date)", reason="a date")
     setup.actor.add(says("", asked))

@@ -103,7 +103,7 @@ class World:
 class Billing:
     """A model that bills at once, as much as it likes up to what was announced, and may break anywhere after that."""
 
-    provider, name, context = "scripted", "billing", 32_000
+    provider, name, context, thinking = "scripted", "billing", 32_000, 0
 
     def __init__(self, world: World, model: str) -> None:
         self._world = world
@@ -309,6 +309,20 @@ async def test_a_tick_makes_no_event_for_which_there_is_no_room(setup: Setup) ->
             await bench.advance(60)
         assert len(await bench.stores.events.find(Query())) == 1
     assert setup.decider.prompts == []
+
+
+async def test_two_who_ask_at_once_whether_a_purse_is_still_empty_are_both_told(setup: Setup) -> None:
+    async with stores_at(setup.folder / "home", setup.clock) as stores:
+        tight = caps((HELD, 10**9), (DOLLAR, 10**9))
+        purses = Purses(stores, setup.clock, caps={Purse.TICK: tight}, tell=lambda _: None)
+        order = {"role": "act", "model": setup.actor, "tariff": tariff_of(setup.actor)}
+        number = await purses.reserve(Payer("r", Purse.TICK), PROMPT, **order)  # type: ignore[arg-type]
+        with pytest.raises(NoRoom) as refused:
+            await purses.reserve(Payer("r", Purse.TICK), PROMPT, **order)  # type: ignore[arg-type]
+        purses.hold(Purse.TICK, refused.value.breach)
+        assert await purses.is_empty(Purse.TICK)
+        await stores.model_calls.settle(number, Usage(0, 0), price=0, outcome="ok", now=setup.clock.now())
+        assert await asyncio.gather(*(purses.is_empty(Purse.TICK) for _ in range(2))) == [False, False]
 
 
 async def test_an_unknown_price_counts_by_tokens(setup: Setup) -> None:

@@ -70,6 +70,18 @@ async def test_every_command_must_pass_and_each_is_told(setup: Setup) -> None:
     assert run.state is RunState.FAILED
 
 
+async def test_no_check_looks_into_what_the_owner_calls_a_secret(setup: Setup) -> None:
+    setup.config = '[policy]\nsecret_paths = ["notes/**"]\n'
+    setup.write("notes/plan.txt", "sell\n")
+    look = {"kind": "file_contains", "path": "notes/plan.txt", "text": "sell"}
+    setup.actor.add(says("", use("finish", answer="looked", checks=[look])), finish())
+    async with setup.running() as bench:
+        run = await bench.tell()
+        (told, *_) = await bench.results(run)
+        assert "may hold secrets and is not checked" in told
+        assert (await bench.run(run)).checks == ()
+
+
 @pytest.mark.parametrize("command", ["for f in *; do cat $f; done", "git push", "cat /etc/passwd"])
 async def test_what_the_gate_refuses_is_no_check(setup: Setup, command: str) -> None:
     setup.actor.add(says("", RIGHT), finish(command), finish())

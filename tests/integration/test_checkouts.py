@@ -549,7 +549,7 @@ async def test_only_names_of_ended_runs_are_swept_from_the_owners_repository(wor
     not_git = Workspace("n", tmp_path / "state")
     ending = Ending(
         EndingDeps(
-            stores=opened.stores, clock=world.clock, checkouts=world.checkouts(), files=LocalFiles(), feed=Feed(),
+            stores=opened.stores, clock=world.clock, checkouts=world.checkouts(), feed=Feed(),
             address=lambda _draft: (), handover=None, expires=timedelta(),
             workspaces={"n": not_git, "w": world.workspace},
         )  # type: ignore[arg-type]

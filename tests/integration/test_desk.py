@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from kairosd.core.events import EventState, Tier
 from kairosd.core.ids import mint
 from kairosd.core.json import canonical
 from kairosd.core.levels import Level
+from kairosd.core.notices import NoticeState
 from kairosd.core.runs import RunState
 from kairosd.errors import NotFoundError, TransitionError, UsageError
 from kairosd.ports import Query, Update
@@ -424,3 +426,16 @@ async def test_a_broken_policy_file_of_a_trusted_workspace_is_told_once(setup: S
 
 def journal(setup: Setup) -> str:
     return "".join(file.read_text() for file in (setup.folder / "home/journal").rglob("*.jsonl"))
+
+
+async def test_an_undo_tells_of_the_questions_that_have_left_the_machine(setup: Setup) -> None:
+    setup.config += ASK_BELL
+    async with setup.running() as bench:
+        run = await busy_day(setup, bench)
+        notices = bench.stores.notices
+        (asked,) = [one for one in await notices.find(Query()) if one.cause.startswith("a_")]
+        for state in (NoticeState.ATTEMPTING, NoticeState.DELIVERED):
+            asked = replace(asked, state=state)
+            await notices.move(asked, setup.clock.now())
+        left = (await bench.engine.desk.undo(run, dry_run=True))["left_the_machine"]
+    assert f"notice {asked.id} to screen (no receipt)" in list(left)  # type: ignore[call-overload]

@@ -378,6 +378,7 @@ async def test_a_slow_answer_earns_no_longer_silence(monkeypatch: pytest.MonkeyP
         b"GET /healthz HTTP/1.1\r\n" + b"x: y\r\n" * 101 + b"\r\n",
         b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nx: " + b"y" * 40_000,
+        b"POST /hooks/github HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx: " + b"y" * 40_000,
     ],
 )
 async def test_a_head_has_a_size(head: bytes) -> None:

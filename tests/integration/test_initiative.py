@@ -309,6 +309,18 @@ async def test_a_notice_about_a_stranger_says_what_the_text_is_about_in_our_word
     assert made.price == 300  # both calls are paid for
 
 
+async def test_a_decision_is_not_made_again_because_a_text_could_not_be_filed(setup: Setup) -> None:
+    setup.decider.add(decides("notify", "issue 12 was opened"), ModelUnavailableError("overloaded"))
+    async with setup.running() as bench:
+        event = await bench.submit("webhook", "issues", tier=Tier.PUBLIC, facts={"number": 12}, text={"title": "hi"})
+        await bench.quiet()
+        (made,) = await bench.decisions()
+        notice = next(one for one in await bench.notices() if one.cause == made.id)
+    assert f"issues ({event.id}): not filed, overloaded" in notice.body
+    assert made.price == 150
+    assert len(setup.decider.prompts) == 2
+
+
 async def test_a_collaborator_may_start_a_run_that_carries_their_taint_and_take_no_wake_away(setup: Setup) -> None:
     setup.decider.add(decides("act", "look at issue 12"))
     setup.actor.add(says("seen"))

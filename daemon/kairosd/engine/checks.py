@@ -39,7 +39,7 @@ async def _evaluate(check: JsonObject, sight: Sight) -> JsonObject:
     try:
         passed, seen = await _look(check, sight)
     except KairosError as error:
-        passed, seen = False, str(error)
+        passed, seen = False, await asyncio.to_thread(str, error)  # a missing file is looked for by its name
     return {**check, "passed": passed, "seen": seen}
 
 

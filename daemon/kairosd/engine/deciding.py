@@ -42,7 +42,12 @@ class Decider:
         for _ in range(TRIES):
             try:
                 reply = await self._asking.ask(model, prompt, payer=payer, role="decide")
-                cost.add(reply.price)
+            except ModelProtocolError as error:
+                cost.add(None)
+                problem = str(error)
+                continue
+            cost.add(reply.price)
+            try:
                 return _read(reply, form.name, allowed=allowed), cost.total
             except (ModelProtocolError, ValueError) as error:
                 problem = str(error)

@@ -22,7 +22,7 @@ from kairosd.engine.purses import Wish
 from kairosd.engine.repository import Place
 from kairosd.engine.signals import Feed
 from kairosd.errors import CheckoutError, ExecutorError, SandboxError
-from kairosd.ports import Clock, Files, Finish, Query, Stores, Update
+from kairosd.ports import Clock, Finish, Query, Stores, Update
 
 log = logging.getLogger("kairosd.ending")
 
@@ -36,7 +36,6 @@ class EndingDeps:
     stores: Stores
     clock: Clock
     checkouts: Checkouts
-    files: Files
     feed: Feed
     address: Callable[[NoticeDraft], Sequence[Notice]]
     handover: Handover

@@ -191,7 +191,7 @@ class Ledger:
         try:
             answer = self._scrubbed(await tool.run(call.arguments, replace(context, call=call.id)))
         except (ToolError, SandboxError, ExecutorError) as error:
-            return await self._refuse(call, CallState.FAILED, reason=str(error))
+            return await self._refuse(call, CallState.FAILED, reason=await _told(error))
         if call.state is not CallState.SUCCEEDED:
             await self._move(replace(call, result=answer.text[:RESULT_MAX]), CallState.SUCCEEDED)
         return Settled(answer, error=False)
@@ -265,7 +265,7 @@ class Ledger:
         if isinstance(error, ShellFormError):
             call = replace(call, rule=f"form: {error.message}")
             return await self._refuse(call, CallState.DENIED, reason=str(error))
-        return await self._refuse(call, CallState.FAILED, reason=str(error))
+        return await self._refuse(call, CallState.FAILED, reason=await _told(error))
 
     async def _refuse(self, call: Call, state: CallState, *, reason: str) -> Settled:
         reason = self._scrub(reason).text
@@ -304,6 +304,11 @@ def _how_to_ask(run: Run) -> str:
     if is_others_word(run):
         return "Finish without it, and say what you could not check; request_approval asks the owner."
     return "If the goal cannot be reached without it, make the same call again: the owner is then asked."
+
+
+async def _told(error: Exception) -> str:
+    """The error in words, in a thread: for a file that is not there the workspace is searched for names like it."""
+    return await asyncio.to_thread(str, error)
 
 
 def _unknown(call: Call) -> str:

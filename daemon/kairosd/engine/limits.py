@@ -12,7 +12,7 @@ BARREN_TURNS = 12  # in a row in which no call succeeded; refused ones end a run
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`[limits]`: tokens of all of a run's model calls, and seconds that it works; what it rests does not count."""
+    """`[limits]`: tokens of all of a run's model calls, and seconds that it works; while it is parked none count."""
 
     run_tokens: int = 5_000_000
     run_seconds: int = 28_800

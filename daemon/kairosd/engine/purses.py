@@ -62,7 +62,7 @@ class Purses:
 
     async def reserve(self, payer: Payer, prompt: Prompt, *, role: str, model: Model, tariff: Tariff | None) -> int:
         """Holds room for one call, in the purse or in what the owner allowed beyond it; its number. Raises `NoRoom`."""
-        worst, now = worst_case(prompt, tariff), self._clock.now()
+        worst, now = worst_case(prompt, tariff, thinking=model.thinking), self._clock.now()
         sources = [(payer.purse.value, self._caps[payer.purse])]
         sources += [(allowed.approval, (allowed.cap,)) for allowed in payer.allowances]
         refused: Breach | None = None
@@ -92,7 +92,8 @@ class Purses:
         order = Order("", "", "", purse=purse.value, worst=refused.need)
         found = await self._calls.breach(order, self._caps[purse], now=now)
         if found is None:
-            del self._empty[purse]
+            if self._empty.get(purse) is refused:  # while it was looked up another may have said so, or been refused
+                del self._empty[purse]
             return None
         return look_again(found, now)
 

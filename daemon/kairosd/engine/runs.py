@@ -265,11 +265,11 @@ class Worker:
         return tool is not None and changes(tool, use.arguments, workspace=self._place.workspace)
 
     async def _park(self, park: Park) -> None:
-        if self.run.base and park.on is ParkedOn.APPROVAL:
+        if self.run.base and park.on is not ParkedOn.OWNER:
             try:
                 await self._t.checkouts.keep_base(self.run, self._place.workspace)
             except (CheckoutError, SandboxError, ExecutorError) as error:
-                # Without it the owner's gc may prune the base before the answer: the run then asks to begin again.
+                # Without it the owner's gc may prune the base before the run goes on: it then asks to begin again.
                 log.warning("the base of %s is not kept: %s", self.run.id, error)
         await self._t.stores.runs.park(
             self.run, park.on, approval=park.approval, notices=park.notices, now=self._t.clock.now()

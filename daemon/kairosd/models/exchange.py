@@ -15,7 +15,7 @@ from kairosd.errors import ModelError, ModelProtocolError, ModelUnavailableError
 from kairosd.models import refusals
 from kairosd.models.answers import AnswerCollector
 from kairosd.models.deps import ModelDeps, key_fix
-from kairosd.models.dialect import ROOM, Call, Dialect, Quirks, Reader
+from kairosd.models.dialect import ROOM, ROOM_TOKENS, Call, Dialect, Quirks, Reader
 from kairosd.models.refusals import Origin
 from kairosd.system.http import make_client
 from kairosd.system.sse import EventDecoder, MalformedStreamError, ServerEvent
@@ -67,6 +67,11 @@ class Exchange:
         self._json_answers = json_answers  # tool calls come as JSON text too, not only forms
         self._quirks: Quirks = frozenset()
         self._client: httpx.AsyncClient | None = None
+
+    @property
+    def thinking(self) -> int:
+        """See `kairosd.ports.Model.thinking`: known once the endpoint has taught it."""
+        return ROOM_TOKENS if ROOM in self._quirks else 0
 
     async def stream(self, prompt: Prompt) -> AsyncGenerator[StreamPart, None]:
         """The parts of one answer, ending in `Done`; errors as `kairosd.ports.Model.stream` promises."""
@@ -260,6 +265,10 @@ class Served:
         self.model = section.model
         self.context = section.context
         self._exchange = exchange
+
+    @property
+    def thinking(self) -> int:
+        return self._exchange.thinking
 
     def stream(self, prompt: Prompt) -> AsyncGenerator[StreamPart, None]:
         return self._exchange.stream(prompt)

@@ -41,6 +41,7 @@ class LocalModel:
     """`[models.NAME] provider = "local"`. One request at a time: the file fits one conversation in its cache."""
 
     provider = "local"
+    thinking = 0
 
     def __init__(
         self, name: str, section: ModelSection, *, deps: ModelDeps, idle_seconds: float = IDLE_SECONDS

@@ -64,6 +64,10 @@ class Model(Protocol):
     model: str  # the provider's own name for it; key of the price table
     context: int  # tokens of its window
 
+    @property
+    def thinking(self) -> int:
+        """Tokens of an answer that it asks for now beyond a prompt's `max_tokens`, to think first."""
+
     def stream(self, prompt: Prompt) -> AsyncGenerator[StreamPart, None]:
         """Streams one answer, ending in `Done`. Retries what is temporary before the first part only.
 

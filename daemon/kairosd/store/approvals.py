@@ -87,9 +87,10 @@ class ApprovalStore:
         await self._database.write(work)
 
     async def answers(self, since: datetime) -> tuple[Approval, ...]:
-        found = await self._database.read(lambda reader: APPROVALS.all(reader, approvals.c.answered_at > since))
-        newest = sorted(found, key=lambda one: one.answered_at or one.created, reverse=True)
-        return tuple(newest[:ANSWERS_MAX])
+        answered = approvals.c.answered_at > since
+        return await self._database.read(
+            lambda reader: APPROVALS.latest(reader, answered, by="answered_at", limit=ANSWERS_MAX)
+        )
 
     async def of_call(self, call: str) -> Approval | None:
         found = await self._database.read(lambda reader: APPROVALS.all(reader, approvals.c.call == call))

@@ -46,6 +46,11 @@ class Kind(Generic[R]):
         rows = connection.execute(self.select(*where).limit(limit))
         return tuple(self._make(*row) for row in rows)
 
+    def latest(self, connection: Connection, *where: ColumnElement[bool], by: str, limit: int) -> tuple[R, ...]:
+        """At most `limit` records that fit, those with the greatest `by` first."""
+        ordered = self.select(*where).order_by(None).order_by(self.table.c[by].desc())
+        return tuple(self._make(*row) for row in connection.execute(ordered.limit(limit)))
+
     def newest(self, connection: Connection, query: Query) -> tuple[R, ...]:
         """The listing `query` asks for, newest first."""
         table = self.table.c
