@@ -1,9 +1,9 @@
-"""What reading a shell line costs.
+"""What reading a shell line costs, and what the gate's whole verdict on it does.
 
     KAIROS_SHARED=... python -m bench.shell [--rounds N]
 
-Every line of the corpus of bypasses is read N times; printed are microseconds per line. A refusal costs more than a
-plan, for its rewrite is read as well.
+Every line of the corpus of bypasses is read and judged N times; printed are microseconds per line. A refusal costs more
+than a plan, for its rewrite is read as well. A verdict follows every path on disk, so it depends on the machine.
 """
 
 from __future__ import annotations
@@ -13,12 +13,21 @@ import csv
 import json
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
+from kairosd.core.events import Tier
+from kairosd.core.levels import Level
+from kairosd.core.policy import Policy
+from kairosd.core.runs import Run, RunState
 from kairosd.core.shell.syntax import read_line
+from kairosd.engine.gate import Gate
 from kairosd.errors import ShellFormError
+from kairosd.system.files import LocalFiles
 
 
 def corpus() -> list[str]:
@@ -53,6 +62,14 @@ def read(line: str) -> bool:
     return True
 
 
+def judge_in(root: Path) -> Callable[[str], object]:
+    """The gate's verdict on a line, for a run of level sandboxed in the folder `root`."""
+    gate = Gate(Policy())
+    run = Run("r_1", RunState.RUNNING, "", "bench", "owner", None, Level.SANDBOXED, Tier.OWNER, datetime.now(UTC))
+    follow = partial(LocalFiles().resolve, root)
+    return lambda line: gate.explain(partial(read_line, line), run=run, root=root, follow=follow)
+
+
 def report(name: str, micros: Sequence[float]) -> None:
     """Prints median and 99th percentile."""
     high = micros[min(len(micros) - 1, int(len(micros) * 0.99))]
@@ -70,6 +87,8 @@ def main() -> None:
     report("plain", timed(plain, read, rounds=rounds))
     report("refused", timed(refused, read, rounds=rounds))
     report("all", timed(lines, read, rounds=rounds))
+    with tempfile.TemporaryDirectory() as folder:
+        report("verdict", timed(lines, judge_in(Path(folder)), rounds=rounds))
 
 
 if __name__ == "__main__":
