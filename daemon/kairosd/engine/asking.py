@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from kairosd.core.budget import Payer
 from kairosd.core.messages import Done, Prompt, TextDelta, ToolUse, Usage, UseBroken, UseReady
@@ -45,11 +46,21 @@ class Cost:
         self.total = None if price is None or self.total is None else self.total + price
 
 
+class Listener(Protocol):
+    """Hears an answer while it comes. Neither method may raise or block."""
+
+    def text(self, words: str) -> None:
+        """Some more of its prose."""
+
+    def use(self, use: ToolUse | UseBroken) -> None:
+        """A call whose block is complete; more of the answer may follow."""
+
+
 class _Parts:
     """What has come of an answer so far; `begun` says whether anything has."""
 
-    def __init__(self, on_text: Callable[[str], None] | None) -> None:
-        self._on_text = on_text
+    def __init__(self, listener: Listener | None) -> None:
+        self._listener = listener
         self.begun = False
         self.text: list[str] = []
         self.uses: list[ToolUse | UseBroken] = []
@@ -59,12 +70,17 @@ class _Parts:
         match part:
             case TextDelta(words):
                 self.text.append(words)
-                if self._on_text:
-                    self._on_text(words)
+                if self._listener:
+                    self._listener.text(words)
             case UseReady(use):
-                self.uses.append(use)
+                self._add(use)
             case UseBroken():
-                self.uses.append(part)
+                self._add(part)
+
+    def _add(self, use: ToolUse | UseBroken) -> None:
+        self.uses.append(use)
+        if self._listener:
+            self._listener.use(use)
 
 
 class Asking:
@@ -87,11 +103,11 @@ class Asking:
         self.down: dict[str, tuple[datetime, str]] = {}
 
     async def ask(
-        self, model: Model, prompt: Prompt, *, payer: Payer, role: str, on_text: Callable[[str], None] | None = None
+        self, model: Model, prompt: Prompt, *, payer: Payer, role: str, listener: Listener | None = None
     ) -> Reply:
         """One call that `payer` pays for. Raises `ModelError`, settled in any case; `NoRoom` where nothing is asked."""
         number = await self.purses.reserve(payer, prompt, role=role, model=model, tariff=self._tariffs(model))
-        parts = _Parts(on_text)
+        parts = _Parts(listener)
         try:
             reply = await self._collect(model, prompt, parts=parts)
         except asyncio.CancelledError:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from kairosd.core.budget import Payer
 from kairosd.core.json import JsonObject
-from kairosd.core.messages import Prompt
+from kairosd.core.messages import Prompt, ToolUse, UseBroken
 from kairosd.engine.asking import Asking, Reply
 from kairosd.errors import ModelProtocolError, ModelUnavailableError
 from kairosd.ports import Clock, Model
@@ -35,6 +35,12 @@ class Patience:
         self._clock = clock
         self._publish = publish
 
+    def text(self, words: str) -> None:
+        self._publish("text", words, data={})
+
+    def use(self, use: ToolUse | UseBroken) -> None:
+        """Calls are made once the whole answer is there."""
+
     async def ask(self, model: Model, prompt: Prompt, *, payer: Payer, role: str) -> Reply:
         """The answer. Raises `GaveUpError`, `ModelRefusedError`, `NoRoom`, and `ModelProtocolError` outside a turn."""
         give_up_at = self._clock.now() + MODEL_PATIENCE
@@ -42,11 +48,7 @@ class Patience:
         while True:
             try:
                 return await self._asking.ask(
-                    model,
-                    prompt,
-                    payer=payer,
-                    role=role,
-                    on_text=(lambda words: self._publish("text", words, data={})) if role == "act" else None,
+                    model, prompt, payer=payer, role=role, listener=self if role == "act" else None
                 )
             except ModelProtocolError as error:
                 if role != "act":
