@@ -1,0 +1,175 @@
+"""Search: what can be found, what a question asks for, and how what was found is ordered.
+
+The index (`store/search.py`) finds candidates by their words. Three things that no count of words knows are added
+here. A question is no evidence and its answer is: the words of a question count for what answers it, and a passage
+that only asks loses. A day that the question names counts for what was said on it. A speaker that it names counts for
+what that speaker said.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+
+from kairosd.core.english import asking_words, based
+from kairosd.core.events import Tier
+from kairosd.core.memory import EVERYWHERE
+from kairosd.core.spans import Span, span_in
+
+AROUND = 2  # passages before and after one that help to find it
+QUESTION_LENGTH = 400  # characters of a question that are looked at
+# Measured by bench/recall.py; the first is a share of a passage's own score, the others of the best one's.
+ASKS_LOSES, SPEAKER_GAINS, DAY_GAINS, MONTH_GAINS = 0.4, 0.1, 0.2, 0.06
+
+_ASKED = re.compile(r"[^.!?\n]*\?")
+
+
+class Layer(StrEnum):
+    """Where a passage is kept: entries are loaded into prompts, the others are only ever searched."""
+
+    MEMORY = "memory"
+    JOURNAL = "journal"
+    TRANSCRIPT = "transcript"
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """One thing that can be found, such as an entry, a journal line or a turn.
+
+    `source` is its address (`m:7f3a`, `j1234`, `r_…#5`), unique within `layer`. Passages of one `thread` stand beside
+    each other in the order of `position`; an empty thread has no neighbours. `scope` is a workspace or `*`.
+
+    """
+
+    layer: Layer
+    source: str
+    text: str
+    at: datetime
+    kind: str = ""
+    scope: str = EVERYWHERE
+    tier: Tier = Tier.PUBLIC
+    speaker: str = ""
+    thread: str = ""
+    position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """A passage as it is indexed: its own words, those of the question it answers, and those around it.
+
+    `asks` is how much of it is questions, in percent of its words.
+    """
+
+    own: str
+    asked: str
+    around: str
+    asks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question and what may answer it. `scopes` are workspaces, `*` among them; empty filters let everything in.
+
+    `tier` is the lowest tier of an answer; `span` are local days.
+    """
+
+    question: str
+    scopes: tuple[str, ...] = (EVERYWHERE,)
+    layers: tuple[Layer, ...] = tuple(Layer)
+    kinds: tuple[str, ...] = ()
+    span: Span | None = None
+    tier: Tier = Tier.PUBLIC
+    limit: int = 10
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What the index is asked for."""
+        return asking_words(self.question[:QUESTION_LENGTH])
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What ordering needs to know of a passage. `score`: how well its words fit; more is better."""
+
+    number: int
+    score: float
+    asks: int
+    speaker: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An answer. `score` is only comparable within one search."""
+
+    passage: Passage
+    score: float
+
+
+def columns_of(thread: Sequence[Passage]) -> list[Columns]:
+    """What is indexed for each passage of a whole thread, or of as much of one as stands around those wanted."""
+    said = [_said(passage) for passage in thread]
+    asked = ["", *(based(" ".join(_ASKED.findall(passage.text))) if "?" in passage.text else "" for passage in thread)]
+    return [
+        Columns(
+            own=f"{said[at]} {_dated(passage.at)}",
+            asked=asked[at],
+            around=" ".join((*said[max(0, at - AROUND) : at], *said[at + 1 : at + 1 + AROUND])),
+            asks=_asks(passage.text),
+        )
+        for at, passage in enumerate(thread)
+    ]
+
+
+def snippet(text: str, query: Query, *, length: int = 240) -> str:
+    """The part of `text`, at most `length` characters, that holds the first of the query's words."""
+    line = " ".join(text.split())
+    if len(line) <= length:
+        return line
+    places = [at for word in query.words if (at := line.lower().find(word[:5])) >= 0]
+    start = max(0, min(min(places, default=0) - length // 4, len(line) - length))
+    return f"{'…' if start else ''}{line[start : start + length].strip()}{'…' if start + length < len(line) else ''}"
+
+
+def ordered(candidates: Sequence[Candidate], query: Query, *, today: date) -> list[Candidate]:
+    """The candidates with their last scores, best first, and of equally good ones the newest."""
+    best = max((one.score for one in candidates), default=0.0)
+    if best <= 0:
+        return list(candidates)
+    asked = set(query.words)
+    span = span_in(query.question[:QUESTION_LENGTH], today)
+
+    def weigh(one: Candidate) -> Candidate:
+        score = one.score / best * (1 - ASKS_LOSES * one.asks / 100)
+        if one.speaker and one.speaker.lower() in asked:
+            score += SPEAKER_GAINS
+        if span is not None:
+            score += _day_gain(one.at.astimezone().date(), span)
+        return Candidate(one.number, score, one.asks, one.speaker, one.at)
+
+    return sorted(map(weigh, candidates), key=lambda one: (-one.score, -one.at.timestamp()))
+
+
+def _asks(text: str) -> int:
+    if "?" not in text:
+        return 0
+    asked = sum(len(asking_words(part)) for part in _ASKED.findall(text))
+    return 100 * asked // max(1, asked + len(asking_words(_ASKED.sub(" ", text))))
+
+
+def _day_gain(day: date, span: Span) -> float:
+    if span.holds(day):
+        return DAY_GAINS
+    same_month = (day.year, day.month) == (span.last.year, span.last.month)
+    return MONTH_GAINS if same_month and span.first == span.last else 0.0
+
+
+def _said(passage: Passage) -> str:
+    return based(f"{passage.speaker}: {passage.text}" if passage.speaker else passage.text)
+
+
+def _dated(at: datetime) -> str:
+    return f"{at.astimezone():%-d %B %Y %A}"

@@ -1,0 +1,323 @@
+"""The index that search asks: SQLite's FTS5 in a file of its own. It is derived; what it holds is elsewhere too.
+
+A query's cost is bounded, not hoped for: its commonest words, which say least, are left out until at most `WORK` rows
+have to be weighed. Measured with 100,000 passages (bench/recall.py), where a search for every word took 42 ms at p95.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from kairosd.core.events import Tier
+from kairosd.core.search import AROUND, Candidate, Columns, Found, Layer, Passage, Query, columns_of, ordered
+from kairosd.errors import StoreError
+from kairosd.store.columns import clean
+
+FORMAT = 1  # of the tables: an index of another one is made anew
+TOKENS = "porter unicode61 remove_diacritics 2"
+WEIGHTS = (1.0, 0.8, 0.4)  # own words, those of the question that is answered, those around; see bench/recall.py
+WORK = 6_000  # rows that one query may weigh
+CANDIDATES = 100  # at least; twice as many as are wanted
+SPARE = 5  # times as many are looked at first, for some are of other workspaces
+BEGINNINGS = 0.15  # what a word counts that only begins like one of the question's: `deploy` for `deployment`
+BEGIN_LEAST, BEGIN_CUT = 4, 2  # letters of a beginning, and those cut off a stem to get it
+
+_TABLES = f"""
+    CREATE TABLE passages (
+        id INTEGER PRIMARY KEY, layer TEXT NOT NULL, source TEXT NOT NULL, at TEXT NOT NULL, kind TEXT NOT NULL,
+        scope TEXT NOT NULL, tier INTEGER NOT NULL, speaker TEXT NOT NULL, thread TEXT NOT NULL,
+        position INTEGER NOT NULL, asks INTEGER NOT NULL, UNIQUE (layer, source)
+    );
+    CREATE TABLE texts (id INTEGER PRIMARY KEY, text TEXT NOT NULL);
+    CREATE INDEX passages_thread ON passages (thread, position) WHERE thread != '';
+    CREATE TABLE marks (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+    CREATE VIRTUAL TABLE words USING fts5 (own, asked, around, tokenize = '{TOKENS}');
+    CREATE VIRTUAL TABLE vocabulary USING fts5vocab (words, row);
+"""
+_FIELDS = "layer, source, at, kind, scope, tier, speaker, thread, position"
+_RANK = f"bm25({', '.join(map(str, WEIGHTS))})"
+
+
+class SearchIndex:
+    """One index file; `path` None keeps it in memory. Blocks: call it in a thread. Safe to share between threads.
+
+    Every method raises `StoreError` when the file cannot be used.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._stems = _Stems()
+        self._spread: dict[str, int] = {}  # rows that hold a stem; of no more use after a write
+
+    def put(self, passages: Iterable[Passage], marks: Mapping[str, str]) -> None:
+        """Adds passages, in place of those with the same source, and remembers `marks`, in one transaction."""
+        with self._writing() as connection:
+            listed = list(passages)
+            alone = [passage for passage in listed if not passage.thread]
+            self._store(connection, alone, [columns_of([passage])[0] for passage in alone])
+            threaded = sorted((one for one in listed if one.thread), key=lambda one: (one.thread, one.position))
+            for _, group in groupby(threaded, key=lambda one: one.thread):
+                self._put_thread(connection, list(group))
+            connection.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?)", list(marks.items()))
+
+    def replace(self, layer: Layer, passages: Iterable[Passage], marks: Mapping[str, str]) -> None:
+        """Makes `passages`, which stand alone, all that there is of `layer`."""
+        with self._writing() as connection:
+            _delete(connection, "layer = ?", (layer.value,))
+            listed = list(passages)
+            self._store(connection, listed, [columns_of([passage])[0] for passage in listed])
+            connection.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?)", list(marks.items()))
+
+    def drop(self, sources: Sequence[str]) -> int:
+        """Takes passages out; how many there were. Their neighbours keep no word of them."""
+        with self._writing() as connection:
+            threads: set[str] = set()
+            gone = 0
+            for source in sources:
+                ask = "SELECT DISTINCT thread FROM passages WHERE source = ?"
+                threads.update(thread for (thread,) in connection.execute(ask, (source,)))
+                gone += _delete(connection, "source = ?", (source,))
+            for thread in filter(None, threads):
+                left = _load(connection, "thread = ? AND thread != '' ORDER BY position", (thread,))
+                self._store(connection, left, columns_of(left))
+            return gone
+
+    def marks(self) -> dict[str, str]:
+        """What was remembered with the passages: how far each source of them has been read."""
+        with self._using() as connection:
+            return dict(connection.execute("SELECT name, value FROM marks"))
+
+    def counts(self) -> dict[str, int]:
+        """Passages by layer."""
+        with self._using() as connection:
+            return dict(connection.execute("SELECT layer, count(*) FROM passages GROUP BY layer"))
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        with self._writing() as connection:
+            for table in ("words", "texts", "passages", "marks"):
+                connection.execute(f"DELETE FROM {table}")
+
+    def search(self, query: Query, *, today: date) -> list[Found]:
+        """The best answers, best first; `today` is the local day that "yesterday" is understood by."""
+        with self._using() as connection:
+            if not (words := query.words):
+                return []
+            kept, room = self._affordable(connection, words)
+            found = self._matches(connection, " OR ".join(f'"{word}"' for word in kept), query=query)
+            if beginnings := self._beginnings(connection, kept, room=room):
+                for number, other in self._matches(connection, beginnings, query=query).items():
+                    known = found.get(number)
+                    score = BEGINNINGS * other.score + (known.score if known else 0)
+                    found[number] = Candidate(number, score, other.asks, other.speaker, other.at)
+            best = ordered(list(found.values()), query, today=today)[: query.limit]
+            return [Found(_load(connection, "id = ?", (one.number,))[0], one.score) for one in best]
+
+    def close(self) -> None:
+        """Closes the file; the next call opens it again."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _put_thread(self, connection: sqlite3.Connection, fresh: list[Passage]) -> None:
+        """Stores passages of one thread, and anew those beside them, whose surroundings they are."""
+        named = {passage.source for passage in fresh}
+        near = (fresh[0].thread, fresh[0].position - 2 * AROUND, fresh[-1].position + 2 * AROUND)
+        known = _load(connection, "thread = ? AND thread != '' AND position BETWEEN ? AND ?", near)
+        beside = [passage for passage in known if passage.source not in named]
+        whole = sorted([*beside, *fresh], key=lambda one: one.position)
+        first, last = fresh[0].position - AROUND, fresh[-1].position + AROUND
+        changed = [
+            (one, columns)
+            for one, columns in zip(whole, columns_of(whole), strict=True)
+            if first <= one.position <= last
+        ]
+        self._store(connection, [one for one, _ in changed], [columns for _, columns in changed])
+
+    def _store(self, connection: sqlite3.Connection, passages: Sequence[Passage], columns: Sequence[Columns]) -> None:
+        for passage in passages:
+            _delete(connection, "layer = ? AND source = ?", (passage.layer.value, passage.source))
+        (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM passages").fetchone()
+        connection.executemany(
+            f"INSERT INTO passages (id, asks, {_FIELDS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (last + number, each.asks, *_row(passage))
+                for number, (passage, each) in enumerate(zip(passages, columns, strict=True), start=1)
+            ],
+        )
+        texts = [(last + number, clean(passage.text)) for number, passage in enumerate(passages, start=1)]
+        connection.executemany("INSERT INTO texts VALUES (?, ?)", texts)
+        connection.executemany(
+            "INSERT INTO words (rowid, own, asked, around) VALUES (?, ?, ?, ?)",
+            [
+                (last + number, *map(clean, (each.own, each.asked, each.around)))
+                for number, each in enumerate(columns, start=1)
+            ],
+        )
+
+    def _matches(self, connection: sqlite3.Connection, match: str, *, query: Query) -> dict[int, Candidate]:
+        """The best candidates that the query lets in. Mostly they are among the best of all, which is quicker asked."""
+        wanted = max(CANDIDATES, 2 * query.limit)
+        for asked in (SPARE * wanted, -1):
+            conditions, values = _conditions(query)
+            rows = connection.execute(
+                f"SELECT id, score, asks, speaker, at FROM (SELECT rowid AS number, -rank AS score FROM words "
+                f"WHERE words MATCH ? AND rank MATCH ? ORDER BY rank LIMIT ?) JOIN passages ON id = number "
+                f"WHERE {conditions} ORDER BY score DESC LIMIT ?",
+                (match, _RANK, asked, *values, wanted),
+            ).fetchall()
+            if len(rows) == wanted:
+                break
+        return {
+            number: Candidate(number, score, asks, speaker, datetime.fromisoformat(at))
+            for number, score, asks, speaker, at in rows
+        }
+
+    def _affordable(self, connection: sqlite3.Connection, words: Sequence[str]) -> tuple[list[str], int]:
+        """The rarest words that may be asked for together, at least one, and the rows that are left of `WORK`."""
+        spread = {word: sum(self._rows(connection, stem) for stem in self._stems.of(word)) for word in words}
+        kept: list[str] = []
+        room = WORK
+        for word in sorted(words, key=lambda each: spread[each]):
+            if kept and spread[word] > room:
+                break
+            room -= spread[word]
+            kept.append(word)
+        return kept, room
+
+    def _beginnings(self, connection: sqlite3.Connection, words: Sequence[str], *, room: int) -> str:
+        found = []
+        for stem in (stem for word in words for stem in self._stems.of(word)):
+            begin = stem[:-BEGIN_CUT]
+            if len(begin) >= BEGIN_LEAST and stem.isalpha():
+                room -= self._rows(connection, begin, beginning=True)
+                if room < 0:
+                    break
+                found.append(f'"{begin}"*')
+        return " OR ".join(found)
+
+    def _rows(self, connection: sqlite3.Connection, stem: str, *, beginning: bool = False) -> int:
+        name = f"{stem}*" if beginning else stem
+        if name not in self._spread:
+            bounds = (stem, f"{stem}\U0010ffff" if beginning else stem)
+            sql = "SELECT coalesce(sum(doc), 0) FROM vocabulary WHERE term >= ? AND term <= ?"
+            (self._spread[name],) = connection.execute(sql, bounds).fetchone()
+        return self._spread[name]
+
+    @contextmanager
+    def _using(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                yield self._opened()
+            except sqlite3.Error as error:
+                raise StoreError(f"the search index cannot be used: {error}", fix="kairos memory reindex") from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._using() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+            self._spread.clear()
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            place = str(self._path) if self._path else ":memory:"
+            connection = sqlite3.connect(place, isolation_level=None, check_same_thread=False, timeout=10)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")  # a lost tail is read again
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version != FORMAT:
+                _make(connection)
+            self._connection = connection
+        return self._connection
+
+
+class _Stems:
+    """What FTS5 makes of a word; asked of FTS5 itself."""
+
+    def __init__(self) -> None:
+        self._connection: sqlite3.Connection | None = None
+        self.of = lru_cache(4096)(self._of)
+
+    def _of(self, word: str) -> tuple[str, ...]:
+        if self._connection is None:
+            self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            self._connection.execute(f"CREATE VIRTUAL TABLE one USING fts5 (word, tokenize = '{TOKENS}')")
+            self._connection.execute("CREATE VIRTUAL TABLE stems USING fts5vocab (one, row)")
+        self._connection.execute("INSERT INTO one (rowid, word) VALUES (1, ?)", (word,))
+        found = tuple(term for (term,) in self._connection.execute("SELECT term FROM stems"))
+        self._connection.execute("DELETE FROM one")
+        return found
+
+
+def _make(connection: sqlite3.Connection) -> None:
+    for table in ("vocabulary", "words", "texts", "passages", "marks"):
+        connection.execute(f"DROP TABLE IF EXISTS {table}")
+    connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {FORMAT}; COMMIT;")
+
+
+def _conditions(query: Query) -> tuple[str, list[object]]:
+    parts: list[str] = ["tier >= ?"]
+    values: list[object] = [query.tier.value]
+    for column, allowed in (("scope", query.scopes), ("layer", [each.value for each in query.layers])):
+        parts.append(f"{column} IN ({', '.join('?' * len(allowed))})")
+        values += allowed
+    if query.kinds:
+        parts.append(f"kind IN ({', '.join('?' * len(query.kinds))})")
+        values += query.kinds
+    if query.span is not None:
+        parts.append("at < ?")
+        values.append(_midnight(query.span.last + timedelta(days=1)))
+        if query.span.first is not None:
+            parts.append("at >= ?")
+            values.append(_midnight(query.span.first))
+    return " AND ".join(parts), values
+
+
+def _midnight(day: date) -> str:
+    return _moment(datetime.combine(day, time()).astimezone())
+
+
+def _moment(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _row(passage: Passage) -> tuple[object, ...]:
+    return (
+        passage.layer.value, passage.source, _moment(passage.at), passage.kind, passage.scope,
+        passage.tier.value, clean(passage.speaker), passage.thread, passage.position,
+    )  # fmt: skip
+
+
+def _load(connection: sqlite3.Connection, where: str, values: Sequence[object]) -> list[Passage]:
+    rows = connection.execute(f"SELECT text, {_FIELDS} FROM passages JOIN texts USING (id) WHERE {where}", values)
+    return [_passage(*row) for row in rows]
+
+
+def _passage(text: str, layer: str, source: str, at: str, *rest: Any) -> Passage:
+    kind, scope, tier, speaker, thread, position = rest
+    moment = datetime.fromisoformat(at)
+    return Passage(Layer(layer), source, text, moment, kind, scope, Tier(tier), speaker, thread, position)
+
+
+def _delete(connection: sqlite3.Connection, where: str, values: Sequence[object]) -> int:
+    numbers = connection.execute(f"SELECT id FROM passages WHERE {where}", values).fetchall()
+    for table, key in (("words", "rowid"), ("texts", "id"), ("passages", "id")) if numbers else ():
+        connection.executemany(f"DELETE FROM {table} WHERE {key} = ?", numbers)
+    return len(numbers)

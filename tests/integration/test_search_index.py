@@ -1,0 +1,147 @@
+"""The search index on disk: what is found, what must not be, and what happens to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from kairosd.core.events import Tier
+from kairosd.core.search import Layer, Passage, Query
+from kairosd.core.spans import Span
+from kairosd.errors import StoreError
+from kairosd.store.search import WORK, SearchIndex
+
+AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
+TODAY = date(2026, 11, 21)
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[SearchIndex]:
+    index = SearchIndex(tmp_path / "search.db")
+    yield index
+    index.close()
+
+
+def entry(source: str, text: str, **about: object) -> Passage:
+    return Passage(**{"layer": Layer.MEMORY, "source": source, "text": text, "at": AT, "tier": Tier.LOCAL, **about})  # type: ignore[arg-type]
+
+
+def sources(index: SearchIndex, question: str, **about: object) -> list[str]:
+    return [found.passage.source for found in index.search(Query(question, **about), today=TODAY)]  # type: ignore[arg-type]
+
+
+def test_finds_inflected_and_irregular_words(index: SearchIndex) -> None:
+    index.put([entry("m:1", "We deployed the proxies to Hetzner"), entry("m:2", "Ann broke the build")], {})
+    assert sources(index, "where are proxies deploying?") == ["m:1"]
+    assert sources(index, "who breaks builds") == ["m:2"]
+    assert sources(index, "deployment") == ["m:1"]  # by its beginning alone
+
+
+def test_no_workspace_sees_another_ones(index: SearchIndex) -> None:
+    index.put([entry("m:1", "the secret plan", scope="one"), entry("m:2", "the secret plan", scope="two")], {})
+    index.put([entry("m:3", "the secret plan", scope="*")], {})
+    assert sorted(sources(index, "secret plan", scopes=("one", "*"))) == ["m:1", "m:3"]
+    assert sources(index, "secret plan") == ["m:3"]
+
+
+def test_a_scope_is_found_among_many_of_others(index: SearchIndex) -> None:
+    others = [entry(f"m:{number}", "proxy port proxy port", scope="two") for number in range(700)]
+    index.put([*others, entry("m:mine", "somewhere a proxy", scope="one")], {})
+    assert sources(index, "proxy port", scopes=("one",)) == ["m:mine"]
+
+
+def test_filters(index: SearchIndex) -> None:
+    index.put(
+        [
+            entry("m:1", "port is 9090", kind="project"),
+            entry("j7", "port is 9090", layer=Layer.JOURNAL, tier=Tier.PUBLIC),
+            entry("m:2", "port is 8080", kind="reference", at=AT - timedelta(days=30)),
+        ],
+        {},
+    )
+    assert sorted(sources(index, "port")) == ["j7", "m:1", "m:2"]
+    assert sources(index, "port", kinds=("reference",)) == ["m:2"]
+    assert sources(index, "port", layers=(Layer.JOURNAL,)) == ["j7"]
+    assert sorted(sources(index, "port", tier=Tier.LOCAL)) == ["m:1", "m:2"]
+    assert sources(index, "port", span=Span(None, TODAY - timedelta(days=10))) == ["m:2"]
+    assert len(sources(index, "port", limit=1)) == 1
+
+
+def test_a_turn_is_found_by_those_around_it_also_when_they_come_later(index: SearchIndex) -> None:
+    turns = [
+        entry(f"r#{number}", text, layer=Layer.TRANSCRIPT, thread="r", position=number)
+        for number, text in enumerate(["Which port does the proxy use?", "9090", "and the database?", "5432"])
+    ]
+    for turn in turns:
+        index.put([turn], {})
+    assert sources(index, "which port does the proxy use")[0] == "r#1"
+    whole = SearchIndex(None)
+    whole.put(turns, {})
+    for question in ("proxy port", "database", "9090"):
+        assert sources(whole, question) == sources(index, question)
+
+
+def test_what_is_dropped_leaves_no_word_behind(index: SearchIndex, tmp_path: Path) -> None:
+    index.put(
+        [
+            entry(f"r#{number}", text, layer=Layer.TRANSCRIPT, thread="r", position=number)
+            for number, text in enumerate(["hello", "the password is hunter2", "thanks"])
+        ],
+        {},
+    )
+    assert index.drop(["r#1"]) == 1
+    assert sources(index, "hunter2 password") == []
+    assert sources(index, "thanks")[0] == "r#2"
+    assert sources(index, "hello")[0] == "r#0"
+
+
+def test_the_same_source_again_takes_the_place_of_the_first(index: SearchIndex) -> None:
+    index.put([entry("m:1", "port 9090")], {"generation": "1"})
+    index.put([entry("m:1", "port 8080")], {"generation": "2"})
+    assert sources(index, "9090") == []
+    assert sources(index, "8080") == ["m:1"]
+    assert index.marks() == {"generation": "2"}
+    index.replace(Layer.MEMORY, [entry("m:2", "host hetzner")], {})
+    assert index.counts() == {"memory": 1}
+    assert sources(index, "8080") == []
+
+
+def test_a_group_that_fails_leaves_nothing(index: SearchIndex) -> None:
+    index.put([entry("m:1", "port 9090")], {"cursor": "1"})
+    with pytest.raises(StoreError):
+        index.put([entry("m:2", "host"), entry("m:3", "host", kind=object())], {"cursor": "2"})
+    assert index.marks() == {"cursor": "1"}
+    assert sources(index, "port") == ["m:1"]
+
+
+@pytest.mark.parametrize(
+    "question", ['"', "AND OR NOT", "port NEAR(x)", "own:port", "*", "(((", "-port", "", "ports'; --", "\0"]
+)
+def test_no_question_is_a_command(index: SearchIndex, question: str) -> None:
+    index.put([entry("m:1", "port 9090")], {})
+    assert sources(index, question) in ([], ["m:1"])
+
+
+def test_common_words_do_not_cost_what_they_weigh(index: SearchIndex) -> None:
+    index.put([entry(f"m:{number}", f"common word {number}") for number in range(WORK + 10)], {})
+    index.put([entry("m:rare", "common heron")], {})
+    assert sources(index, "the common heron")[0] == "m:rare"
+    assert len(sources(index, "common word")) == 10
+
+
+def test_text_that_utf_8_cannot_hold_is_kept_without_it(index: SearchIndex) -> None:
+    index.put([entry("m:1", "a lonely \ud800 surrogate")], {})
+    assert sources(index, "lonely \ud800 surrogate") == ["m:1"]
+
+
+def test_an_index_of_another_form_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "search.db"
+    index = SearchIndex(path)
+    index.put([entry("m:1", "port")], {"cursor": "9"})
+    index._opened().execute("PRAGMA user_version = 99")
+    index.close()
+    assert index.marks() == {}
+    assert index.counts() == {}

@@ -1,0 +1,111 @@
+"""What search understands: days that are named, words that count, questions and what answers them."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kairosd.core.english import asking_words, based
+from kairosd.core.search import Candidate, Layer, Passage, Query, columns_of, ordered, snippet
+from kairosd.core.spans import Span, span_in, span_of
+
+TODAY = date(2026, 11, 21)  # a Saturday
+AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "last"),
+    [
+        ("what broke on 2026-11-03?", "2026-11-03", "2026-11-03"),
+        ("the deploy of 19 August, 2026", "2026-08-19", "2026-08-19"),
+        ("the deploy of August 19th", "2026-08-19", "2026-08-19"),
+        ("on 24 December", "2025-12-24", "2025-12-24"),  # the last one that has begun
+        ("what did we do in May 2025?", "2025-05-01", "2025-05-31"),
+        ("in May", "2026-05-01", "2026-05-31"),
+        ("yesterday", "2026-11-20", "2026-11-20"),
+        ("last week", "2026-11-09", "2026-11-15"),
+        ("this week", "2026-11-16", "2026-11-22"),
+        ("last month", "2026-10-01", "2026-10-31"),
+        ("last year", "2025-01-01", "2025-12-31"),
+        ("last monday", "2026-11-16", "2026-11-16"),
+        ("on saturday", "2026-11-14", "2026-11-14"),
+        ("3 days ago", "2026-11-18", "2026-11-18"),
+        ("in the last 7 days", "2026-11-14", "2026-11-21"),
+    ],
+)
+def test_days_that_are_named(text: str, first: str, last: str) -> None:
+    assert span_in(text, TODAY) == Span(date.fromisoformat(first), date.fromisoformat(last))
+
+
+@pytest.mark.parametrize("text", ["may I see it?", "march on", "2026-13-40", "31 February", "", "the second time"])
+def test_what_names_no_day(text: str) -> None:
+    assert span_in(text, TODAY) is None
+
+
+def test_a_span_from_one_day_to_another() -> None:
+    assert span_of("2026-11-01..yesterday", TODAY) == Span(date(2026, 11, 1), date(2026, 11, 20))
+    assert span_of("..2026-11-01", TODAY) == Span(None, date(2026, 11, 1))
+    assert span_of("last month..", TODAY) == Span(date(2026, 10, 1), TODAY)
+    for wrong in ("soon", "today..2026-11-01", "whenever..today", ".."):
+        with pytest.raises(ValueError, match="must be days"):
+            span_of(wrong, TODAY)
+
+
+@given(st.text(max_size=60), st.dates(min_value=date(1990, 1, 1), max_value=date(2100, 1, 1)))
+def test_any_text_can_be_read(text: str, today: date) -> None:
+    for said in (text, f"on 31 {text} 2026-02-30 last week {text}"):
+        span = span_in(said, today)
+        assert span is None or span.first is None or span.first <= span.last
+
+
+def test_irregular_forms_come_from_one_word() -> None:
+    assert based("They Went and broke it") == "They go and break it"
+    assert asking_words("When did the children go where they went?") == ("child", "go")
+    assert asking_words("What is it?") == ("what", "is", "it")  # nothing but stop words is better than nothing
+
+
+def test_the_answer_is_found_by_the_words_of_the_question() -> None:
+    thread = [passage(0, "Which port does the proxy use?"), passage(1, "It is 9090. Fine?"), passage(2, "Thanks")]
+    asked, answered, thanked = columns_of(thread)
+    assert "proxy" in answered.asked
+    assert not asked.asked
+    assert "9090" in asked.around
+    assert "proxy" in thanked.around
+    assert asked.asks == 100
+    assert 0 < answered.asks < 100
+    assert thanked.asks == 0
+
+
+def test_what_only_asks_comes_after_what_says() -> None:
+    query = Query("which port does the proxy use")
+    found = ordered([candidate(1, 10, asks=100), candidate(2, 9)], query, today=TODAY)
+    assert [one.number for one in found] == [2, 1]
+
+
+def test_a_named_day_and_a_named_speaker_count() -> None:
+    old = candidate(1, 10, at=AT - timedelta(days=60))
+    new = candidate(2, 9, at=AT)
+    assert [one.number for one in ordered([old, new], Query("what broke yesterday?"), today=TODAY)] == [2, 1]
+    assert [one.number for one in ordered([old, new], Query("what broke?"), today=TODAY)] == [1, 2]
+    ann, bob = candidate(1, 10, speaker="Ann"), candidate(2, 9.5, speaker="Bob")
+    assert [one.number for one in ordered([ann, bob], Query("what did Bob say?"), today=TODAY)] == [2, 1]
+
+
+def test_a_snippet_shows_the_words_that_were_asked_for() -> None:
+    text = f"{'before ' * 100}the proxy listens on 9090{' after' * 100}"
+    shown = snippet(text, Query("proxy port"), length=80)
+    assert "proxy listens on 9090" in shown
+    assert len(shown) <= 82
+    assert shown.startswith("…")
+    assert shown.endswith("…")
+
+
+def passage(position: int, text: str) -> Passage:
+    return Passage(Layer.TRANSCRIPT, f"r#{position}", text, AT, thread="r", position=position)
+
+
+def candidate(number: int, score: float, *, asks: int = 0, speaker: str = "", at: datetime = AT) -> Candidate:
+    return Candidate(number, score, asks, speaker, at)
