@@ -6,16 +6,18 @@ standard library, as little of it as possible, and `processes` beside it. It spe
 bytes of length, then JSON, binary fields in base64.
 
     in:   {"id", "timeout", "output_limit", "tail_limit", "commands"}                      start a pipeline
-          commands: [{"argv", "env", "cwd", "stdin", "stdout", "stderr", "inherit"}]
+          commands: [{"argv", "env", "cwd", "stdin", "stdout", "stderr", "inherit", "reach", "door"}]
           {"cancel": id}                                                                  kill that pipeline
           {"cancel_all": true}                                                            kill all of them
-    out:  {"id", "code", "stdout", "stderr", "timed_out", "truncated"} or {"id", "error"}  how it ended
+    out:  {"id", "code", "stdout", "stderr", "timed_out", "truncated", "connections"}       how it ended
+          {"id", "error"}                                                                 why it did not start
           {"idle": true}                                                                  nothing to do for IDLE_SECONDS
           {"pid"}                                                                         who we are, once at the start
 
 `stdin` is "own" (the pipe before it; nothing for the first), "null" or "data" (the file that `inherit` has at 0);
 `stdout` and `stderr` are "own", "null", "stderr" and "stdout". The last command's own stdout and the own stderr of all
-are what we read; between commands there is nothing but a pipe of the kernel's.
+are what we read; between commands there is nothing but a pipe of the kernel's. A command with a `reach` gets a proxy
+of its own (see `proxies`), which ends with the pipeline.
 
 End of file on the socket means that the daemon is gone: everything is killed, then the process ends.
 """
@@ -33,7 +35,7 @@ import sys
 import time
 from typing import Any
 
-from kairosd.executor import fences, processes
+from kairosd.executor import fences, processes, proxies
 
 IDLE_SECONDS = 20.0
 FRAME_MAX = 256 * 1024 * 1024
@@ -42,7 +44,7 @@ WATCH_SECONDS = 0.05  # between two counts; a fork bomb in a sandbox makes some 
 
 
 class Job:
-    """One pipeline: the process groups of its commands, our two pipes from them, and what they said so far."""
+    """One pipeline: its commands' process groups and proxies, our two pipes from them, and what they said so far."""
 
     def __init__(self, request: dict[str, Any]) -> None:
         self.number = request["id"]
@@ -50,6 +52,9 @@ class Job:
         self.deadline = time.monotonic() + float(request["timeout"])
         self.codes: dict[int, int | None] = {}  # by process id, in the order of the commands
         self.groups: set[int] = set()
+        self.proxies: dict[int, int] = {}  # by process id the file that each leaves its account in
+        self.connections: list[dict[str, Any]] = []
+        self.leaving = False  # its proxies have been told to go
         self.output: dict[int, bytearray] = {}
         self.ends: dict[int, bytearray] = {}  # what came after the limit, as far as the tail reaches back
         self.streams: tuple[int, int] = (-1, -1)
@@ -63,8 +68,23 @@ class Job:
         return None not in self.codes.values()
 
     def kill(self) -> None:
-        for pid in self.groups:
+        for pid in (*self.groups, *(self.proxies if self.leaving else ())):
             processes.kill_group(pid)
+
+    def note_end(self, pid: int, status: int) -> None:
+        """A process has ended, perhaps one of ours."""
+        if pid in self.proxies:
+            self.connections += proxies.account(self.proxies.pop(pid))
+        if pid in self.codes:
+            self.codes[pid] = os.waitstatus_to_exitcode(status)
+            processes.kill_group(pid)
+
+    def dismiss(self) -> None:
+        """Lets its proxies give their account and end, now that the commands have ended; killed after three seconds."""
+        if not self.leaving:
+            self.leaving, self.deadline = True, time.monotonic() + 3.0
+            for pid in self.proxies:
+                proxies.dismiss(pid)
 
     def listen(self, stdout: int, stderr: int) -> None:
         self.streams = (stdout, stderr)
@@ -91,7 +111,8 @@ class Job:
         said = (self.output[stream] + self.ends[stream] for stream in self.streams)
         stdout, stderr = (base64.b64encode(each).decode() for each in said)
         cut = {"timed_out": self.timed_out, "truncated": self.truncated}
-        return {"id": self.number, "code": [*self.codes.values()][-1], "stdout": stdout, "stderr": stderr, **cut}
+        code, connections = [*self.codes.values()][-1], self.connections
+        return {"id": self.number, "code": code, "stdout": stdout, "stderr": stderr, "connections": connections, **cut}
 
 
 class Server:
@@ -200,14 +221,21 @@ class Server:
             for command in request["commands"]:
                 after, out = (-1, stdout_in) if command is request["commands"][-1] else os.pipe()
                 theirs += [] if after < 0 else [after, out]
-                pid = processes.launch(command, stdin=source, stdout=out, stderr=stderr_in, fence=self.fence)
+                given = {}
+                if command["reach"]:
+                    pid, record, door = proxies.start(command["reach"])
+                    job.proxies[pid] = record
+                    theirs.append(door)
+                    given[command["door"]] = door
+                pid = processes.launch(command, (source, out, stderr_in), given=given, fence=self.fence)
                 job.codes[pid] = None
                 job.groups.add(pid)
                 source = after
         except (OSError, ValueError) as error:
+            job.leaving = True
             job.kill()
-            os.close(stdout)
-            os.close(stderr)
+            for descriptor in (stdout, stderr, *job.proxies.values()):
+                os.close(descriptor)
             raise OSError(f"cannot start {command['argv'][0]}: {error}") from error
         finally:
             for descriptor in theirs:
@@ -264,9 +292,7 @@ class Server:
         """Notes who ended. A job is over once all its groups are gone, not when its processes are."""
         for pid, status in processes.collect(block=False):
             for job in self.jobs.values():
-                if pid in job.codes:
-                    job.codes[pid] = os.waitstatus_to_exitcode(status)
-                    processes.kill_group(pid)
+                job.note_end(pid, status)
         for job in self.jobs.values():  # at once, since a number that is free may soon be somebody else's
             job.groups = {pid for pid in job.groups if job.codes[pid] is None or processes.group_exists(pid)}
         ended = [job for job in self.jobs.values() if job.ended]
@@ -275,12 +301,15 @@ class Server:
                 processes.kill_group(pid)
             return  # their end wakes us again
         for job in ended:
-            if not job.groups:
+            if not job.groups and job.proxies:
+                job.dismiss()
+            elif not job.groups:
                 self._finish(job)
 
     def _strays(self) -> list[int]:
         """Processes that left their job's group and lost their parent, so that they are our children now."""
         running = {pid for job in self.jobs.values() for pid, code in job.codes.items() if code is None}
+        running |= {pid for job in self.jobs.values() for pid in job.proxies}
         return [pid for pid in processes.children() if pid not in running and processes.group_of(pid) not in running]
 
     def _finish(self, job: Job) -> None:

@@ -12,12 +12,14 @@ import socket
 import struct
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import kairosd
+from kairosd.core.hosts import Connection
 from kairosd.errors import ExecutorError
-from kairosd.ports import Launch, Outcome
+from kairosd.ports import DOOR, Launch, Outcome
 
 CLOSE_SECONDS = 5.0
 END_SECONDS = 0.3  # for the answers to an emergency stop, which has a second for everything
@@ -219,6 +221,8 @@ def _command(launch: Launch) -> Mapping[str, Any]:
         "stdin": "data" if isinstance(launch.stdin, bytes) else launch.stdin.value,
         "stdout": launch.stdout.value,
         "stderr": launch.stderr.value,
+        "reach": asdict(launch.reach) if launch.reach is not None else None,
+        "door": DOOR,
         "inherit": {str(each): base64.b64encode(data).decode() for each, data in {**launch.inherit, **given}.items()},
     }
 
@@ -230,4 +234,5 @@ def _decode(message: Mapping[str, Any]) -> Outcome:
         stderr=base64.b64decode(message["stderr"]),
         timed_out=message["timed_out"],
         truncated=message["truncated"],
+        connections=tuple(Connection(**each) for each in message["connections"]),
     )

@@ -34,13 +34,21 @@ def die_with_parent(number: int) -> None:
     _libc.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
-def launch(command: dict[str, Any], *, stdin: int, stdout: int, stderr: int, fence: str | None = None) -> int:
+def launch(
+    command: dict[str, Any],
+    streams: tuple[int, int, int],
+    *,
+    given: dict[int, int] | None = None,
+    fence: str | None = None,
+) -> int:
     """Starts one command of a pipeline between those descriptors; its process id, which is its group's too.
 
-    With a `fence` it is put into that group first. A `stdin` below zero is none: the command reads /dev/null. Data
+    With a `fence` it is put into that group first. `streams` are its stdin, stdout and stderr, `given` more descriptors
+    of ours by its own numbers. A stdin below zero is none: the command reads /dev/null. Data
     comes as a file, not by a pipe, since programs tell the two apart (`wc < FILE` does). Raises `OSError` and
     `ValueError`; the descriptors stay open on our side.
     """
+    stdin, stdout, stderr = streams
     made = {int(number): _in_memory(base64.b64decode(text)) for number, text in command["inherit"].items()}
     try:
         null = made[-1] = os.open(os.devnull, os.O_RDWR)
@@ -50,7 +58,8 @@ def launch(command: dict[str, Any], *, stdin: int, stdout: int, stderr: int, fen
             1: {"own": stdout, "null": null, "stderr": stderr}[command["stdout"]],
             2: {"own": stderr, "null": null, "stdout": stdout}[command["stderr"]],
         }
-        return _spawn(command, wired | {number: made[number] for number in made if number > 2}, fence=fence)
+        wired |= {number: made[number] for number in made if number > 2}
+        return _spawn(command, wired | (given or {}), fence=fence)
     finally:
         for descriptor in made.values():
             os.close(descriptor)

@@ -23,6 +23,8 @@ PRIORITIES = {Severity.LOW: 2, Severity.NORMAL: 3, Severity.HIGH: 4, Severity.UR
 EMOJI = {Severity.HIGH: ["warning"], Severity.URGENT: ["rotating_light"]}
 RETRY_STATUS = frozenset({408, 425, 429})
 ANSWER_BYTES = 5_000_000
+REFUSED = (401, 403)  # unauthorized, forbidden: both are seen, by version and by whether credentials were sent
+TRIED = "Kairos tries whether strangers may write to this topic. You read this, so they may."
 
 
 class Ntfy:
@@ -31,6 +33,7 @@ class Ntfy:
     name = "ntfy"
 
     def __init__(self, section: NtfySection, deps: NotifierDeps) -> None:
+        self._clock = deps.clock
         self._url = section.url.rstrip("/")
         self._topic = section.topic
         self._headers = {"Authorization": f"Bearer {deps.token}"} if deps.token else {}
@@ -50,12 +53,35 @@ class Ntfy:
         # In JSON only a whole string stands between bare quotes: a body that quotes the id does not match.
         return b'"' + notice.id.encode("ascii") + b'"' in answer
 
+    async def strangers(self) -> str:
+        """Why this topic is not the owner's alone; "" when the token reads it and nobody without one reads or writes.
+
+        Raises as `deliver` does. Where strangers may write but not read, they are seen to by a message of low priority.
+        """
+        poll = f"{self._url}/{self._topic}/json?poll=1&since={int(self._clock.now().timestamp())}"
+        await self._ask("GET", poll)
+        read, _ = await self._exchange("GET", poll, headers={})
+        if (may := _allowed(read)) is not None:
+            return f"whoever knows its topic may read it ({may})"
+        body = json.dumps({"topic": self._topic, "message": TRIED, "priority": 1}).encode()
+        written, _ = await self._exchange("POST", f"{self._url}/", content=body, headers={"Cache": "no"})
+        if (may := _allowed(written)) is not None:
+            return f"whoever knows its topic may write to it ({may})"
+        return ""
+
     async def close(self) -> None:
         await self._client.aclose()
 
     async def _ask(self, method: str, url: str, *, content: bytes | None = None) -> bytes:
+        response, answer = await self._exchange(method, url, content=content, headers=self._headers)
+        _check(response, answer)
+        return answer
+
+    async def _exchange(
+        self, method: str, url: str, *, headers: dict[str, str], content: bytes | None = None
+    ) -> tuple[httpx.Response, bytes]:
         try:
-            async with self._client.stream(method, url, content=content, headers=self._headers) as response:
+            async with self._client.stream(method, url, content=content, headers=headers) as response:
                 answer = b""
                 async for chunk in response.aiter_bytes():
                     answer += chunk
@@ -66,8 +92,15 @@ class Ntfy:
             raise NotifierError(f"{self._url} cannot be reached: {why}", fix="check the network and the url") from error
         except httpx.InvalidURL as error:
             raise NotifierRefusedError(f"{url} is no address", fix="set url and topic of [notifiers.ntfy]") from error
-        _check(response, answer)
-        return answer
+        return response, answer
+
+
+def _allowed(response: httpx.Response) -> str | None:
+    """What an answer to a stranger says; None for a plain refusal. Raises `NotifierError` where it may change."""
+    status = response.status_code
+    if status in RETRY_STATUS or status >= 500:
+        raise NotifierError(f"ntfy answered {status}", fix="it is tried again later")
+    return None if status in REFUSED else f"the server answered {status}"
 
 
 def _check(response: httpx.Response, answer: bytes) -> None:
