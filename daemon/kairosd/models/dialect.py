@@ -30,6 +30,7 @@ class Call:
 class Reader(Protocol):
     """Turns the events of one stream into parts; its last part is `Done`."""
 
+    begun: bool  # the model has put out something, be it no whole part yet
     thought: bool  # the model spent tokens on thinking
 
     def feed(self, event: ServerEvent) -> Iterable[StreamPart]:

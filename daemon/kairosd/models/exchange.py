@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, replace
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
 
 import httpx
 
 from kairosd.config import ModelSection
-from kairosd.core.messages import Done, Prompt, StreamPart, TextDelta, Usage, UseBroken, UseReady
-from kairosd.errors import ModelError, ModelProtocolError, ModelUnavailableError
+from kairosd.core.messages import Done, NeedsRoomError, Prompt, StreamPart, TextDelta, UseBroken, UseReady
+from kairosd.errors import EmptyAnswerError, ModelError, ModelUnavailableError
 from kairosd.models import refusals
 from kairosd.models.answers import AnswerCollector
 from kairosd.models.deps import ModelDeps, key_fix
@@ -22,8 +23,16 @@ from kairosd.system.sse import EventDecoder, MalformedStreamError, ServerEvent
 
 TRIES = 4
 FIRST_WAIT_SECONDS = 1.0
-LONGEST_WAIT_SECONDS = 60.0
-ERROR_BODY_LIMIT = 64 * 1024
+LONGEST_WAIT_SECONDS = 60.0  # a server that wants more is left alone by whoever asks
+READ_OUT_SECONDS = 0.05  # after an answer its connection is kept only if the body ends by then
+ERROR_BYTES = 64 * 1024
+LIST_BYTES = 8 * 1024 * 1024  # some servers list hundreds of models with all that is known of them
+# A byte now and then is no silence. A local model writes 4,096 tokens in 3 minutes on two cores, and a rented one that
+# thinks first seldom takes 10: Anthropic asks for a stream from there on.
+ANSWER_SECONDS = 1800
+# An event carries a token in about 300 bytes; what is beyond it is no answer to this prompt.
+ANSWER_BYTES, TOKEN_BYTES = 1024 * 1024, 1024
+PLAIN = {"accept-encoding": "identity"}  # pressed bytes would only hide how much an answer is
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +51,6 @@ def endpoint_of(name: str, section: ModelSection, *, base_url: str, key: str) ->
 
 class _Lesson(Exception):
     """The server's refusal taught a quirk: the same prompt is worth asking again, differently."""
-
-    def __init__(self, quirk: str, spent: Usage | None = None) -> None:
-        super().__init__(quirk)
-        self.quirk = quirk
-        self.spent = spent
 
 
 class _Again(Exception):
@@ -67,6 +71,7 @@ class Exchange:
         self._json_answers = json_answers  # tool calls come as JSON text too, not only forms
         self._quirks: Quirks = frozenset()
         self._client: httpx.AsyncClient | None = None
+        self._tries = TRIES
 
     @property
     def thinking(self) -> int:
@@ -74,30 +79,33 @@ class Exchange:
         return ROOM_TOKENS if ROOM in self._quirks else 0
 
     async def stream(self, prompt: Prompt) -> AsyncGenerator[StreamPart, None]:
-        """The parts of one answer, ending in `Done`; errors as `kairosd.ports.Model.stream` promises."""
-        tries, spent = 0, None
+        """The parts of one answer, ending in `Done`; errors as `kairosd.ports.Model.stream` promises.
+
+        Whatever failed to its last try is tried once the next time, until it has answered again.
+        """
+        tries = 0
         while True:
             try:
                 async with aclosing(self._once(prompt)) as parts:
                     async for part in parts:
-                        yield _with_spent(part, spent)
+                        self._tries = TRIES
+                        yield part
                 return
-            except _Lesson as lesson:
-                self._quirks |= {lesson.quirk}
-                spent = lesson.spent or spent
+            except _Lesson:
+                continue  # the quirk is known now
             except _Again as again:
                 tries += 1
-                if tries >= TRIES:
+                asked = again.error.retry_after
+                if tries >= self._tries or (asked is not None and asked > LONGEST_WAIT_SECONDS):
+                    again.error.tries, self._tries = tries, 1
                     raise again.error from again
-                await self._deps.clock.sleep(self._wait(again.error.retry_after, tries))
+                await self._deps.clock.sleep(self._wait(asked, tries))
 
     async def get(self, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
         """Status and body of one GET, tried once. Raises `ModelUnavailableError` when nothing answers."""
-        try:
-            answer = await self._connected().get(self._endpoint.base_url + path, headers=headers)
-        except httpx.HTTPError as error:
-            raise self._unreachable(error) from error
-        return answer.status_code, answer.content
+        request = self._connected().build_request("GET", self._endpoint.base_url + path, headers={**PLAIN, **headers})
+        async with self._sent(request) as answer:
+            return answer.status_code, await self._body(answer, LIST_BYTES)
 
     def refusal(self, status: int, body: bytes) -> ModelError:
         """The error that an answer to `get` stands for."""
@@ -111,63 +119,77 @@ class Exchange:
 
     def _wait(self, asked: float | None, tries: int) -> float:
         if asked is not None:
-            return min(asked + self._deps.jitter(min(1.0, asked)), LONGEST_WAIT_SECONDS)
+            return asked + self._deps.jitter(min(1.0, asked))
         return self._deps.jitter(min(FIRST_WAIT_SECONDS * 2.0**tries, LONGEST_WAIT_SECONDS))
 
     async def _once(self, prompt: Prompt) -> AsyncGenerator[StreamPart, None]:
         held = prompt.form is not None or (self._json_answers and bool(prompt.tools))
         collector = AnswerCollector(prompt) if held else None
         reader = self._dialect.reader(prompt)
-        given = answered = False
+        answered = False
         last: Iterable[StreamPart] = ()
         try:
-            async with self._answer(prompt) as answer, aclosing(self._events(answer, reader)) as parts:
+            async with self._answer(prompt) as answer, aclosing(self._events(answer, reader, prompt=prompt)) as parts:
                 async for part in parts:
                     answered = answered or _says_something(part)
                     if isinstance(part, Done):
-                        self._judge_end(part, given=given, answered=answered, thought=reader.thought)
+                        self._judge_end(part, reader, given=answered and not held, answered=answered)
                         last = (part,) if collector is None else collector.take(part)
+                        await _read_out(parts)
                         break
                     if collector is None:
-                        given = True
                         yield part
                     else:
                         collector.take(part)
-        except _SilentError:
-            raise
         except ModelUnavailableError as error:
-            if given:
+            error.worked = reader.begun
+            # Another try would be another answer to pay for, or double the work of a server that fell silent.
+            if error.worked or isinstance(error, _SilentError):
                 raise
             raise _Again(error) from error
         # Out here the connection is free again, also for a caller that stops at `Done` and never comes back.
         for ready in last:
             yield ready
 
-    def _judge_end(self, done: Done, *, given: bool, answered: bool, thought: bool) -> None:
-        if done.stop == "length" and thought and not given and ROOM not in self._quirks:
-            raise _Lesson(ROOM, done.usage)
+    def _judge_end(self, done: Done, reader: Reader, *, given: bool, answered: bool) -> None:
+        if done.stop == "length" and reader.thought and not given and ROOM not in self._quirks:
+            self._quirks |= {ROOM}
+            raise NeedsRoomError(done.usage)
         if answered or done.stop == "refusal":
             return
         reason = "it used up max_tokens" if done.stop == "length" else "the stream ended properly"
-        raise ModelProtocolError(f"{self._endpoint.origin.place}: the answer is empty ({reason})")
+        raise EmptyAnswerError(f"{self._endpoint.origin.place}: the answer is empty ({reason})")
 
     @asynccontextmanager
     async def _answer(self, prompt: Prompt) -> AsyncIterator[httpx.Response]:
         call = self._dialect.call(prompt, self._quirks)
         request = self._connected().build_request(
-            "POST", self._endpoint.base_url + call.path, headers=dict(call.headers), content=_encode(call)
+            "POST", self._endpoint.base_url + call.path, headers={**PLAIN, **call.headers}, content=_encode(call)
         )
+        async with self._sent(request) as answer:
+            if answer.status_code != 200:
+                await self._refused(answer)
+            if answer.headers.get("content-encoding", "identity") != "identity":
+                kind = answer.headers["content-encoding"]
+                raise ModelUnavailableError(f"{self._endpoint.origin.place}: the server answered in {kind}, unasked")
+            if "text/event-stream" not in answer.headers.get("content-type", ""):
+                await self._not_a_stream(answer)
+            yield answer
+
+    @asynccontextmanager
+    async def _sent(self, request: httpx.Request) -> AsyncIterator[httpx.Response]:
+        """The answer to `request` as soon as its headers are here, whatever they are dripped in."""
         try:
-            answer = await self._connected().send(request, stream=True)
+            async with asyncio.timeout(2 * self._endpoint.silence_seconds):
+                answer = await self._connected().send(request, stream=True)
+        except TimeoutError as error:
+            place, seconds = self._endpoint.origin.place, 2 * self._endpoint.silence_seconds
+            raise _SilentError(f"{place}: no answer began in {seconds:.0f} s", fix="see timeout_seconds") from error
         except httpx.TimeoutException as error:
             raise self._unreachable(error) if _not_connected(error) else self._silent() from error
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
         try:
-            if answer.status_code != 200:
-                await self._refused(answer)
-            if "text/event-stream" not in answer.headers.get("content-type", ""):
-                await self._not_a_stream(answer)
             yield answer
         finally:
             await answer.aclose()
@@ -178,7 +200,8 @@ class Exchange:
         if answer.status_code in (400, 422):
             quirk = self._dialect.learn(body.message)
             if quirk is not None and quirk not in self._quirks:
-                raise _Lesson(quirk)
+                self._quirks |= {quirk}
+                raise _Lesson
         asked = refusals.retry_after(answer.headers, self._deps.clock.now())
         raise refusals.from_status(answer.status_code, body, origin=origin, retry_after=asked)
 
@@ -187,34 +210,48 @@ class Exchange:
         body = await self._body(answer)
         try:
             found = refusals.error_in(json.loads(body))
-        except ValueError as error:
-            kind = answer.headers.get("content-type", "nothing known")
-            fix = f"check `base_url` in {origin.place}"
-            raise ModelUnavailableError(f"{origin.place}: the server answered {kind}, no stream", fix=fix) from error
-        if found is None:
-            raise ModelProtocolError(f"{origin.place}: the server answered without streaming")
-        raise refusals.from_event(found, origin)
+        except ValueError:
+            found = None
+        if found is not None:
+            raise refusals.from_event(found, origin)
+        kind = answer.headers.get("content-type", "nothing known")
+        fix = f"check `base_url` in {origin.place}"
+        raise ModelUnavailableError(f"{origin.place}: the server answered {kind}, no stream", fix=fix)
 
-    async def _body(self, answer: httpx.Response) -> bytes:
-        body = b""
+    async def _body(self, answer: httpx.Response, limit: int = ERROR_BYTES) -> bytes:
+        """The beginning of an answer that is no stream; empty where it is pressed."""
+        if answer.headers.get("content-encoding", "identity") != "identity":
+            return b""
+        body, deadline = b"", self._deps.clock.monotonic() + self._endpoint.silence_seconds
         try:
-            async for piece in answer.aiter_bytes():
+            async for piece in answer.aiter_raw():
                 body += piece
-                if len(body) > ERROR_BODY_LIMIT:
+                if len(body) > limit or self._deps.clock.monotonic() > deadline:
                     break
+        except httpx.TimeoutException as error:
+            raise self._silent() from error
         except httpx.TransportError as error:
             raise self._cut() from error
-        return body
+        return body[:limit]
 
-    async def _events(self, answer: httpx.Response, reader: Reader) -> AsyncGenerator[StreamPart, None]:
-        decoder = EventDecoder()
+    async def _events(
+        self, answer: httpx.Response, reader: Reader, *, prompt: Prompt
+    ) -> AsyncGenerator[StreamPart, None]:
+        decoder, place = EventDecoder(), self._endpoint.origin.place
+        deadline = self._deps.clock.monotonic() + ANSWER_SECONDS
+        left = ANSWER_BYTES + TOKEN_BYTES * (prompt.max_tokens + self.thinking)
         try:
-            async for piece in answer.aiter_bytes():
+            async for piece in answer.aiter_raw():
+                left -= len(piece)
+                if left < 0:
+                    raise ModelUnavailableError(f"{place}: the answer has no end: it is longer than max_tokens allows")
+                if self._deps.clock.monotonic() > deadline:
+                    raise ModelUnavailableError(f"{place}: no whole answer within {ANSWER_SECONDS // 60} min")
                 for event in decoder.feed(piece):
                     for part in self._read(reader, event):
                         yield part
         except MalformedStreamError as error:
-            raise ModelUnavailableError(f"{self._endpoint.origin.place}: the stream is malformed: {error}") from error
+            raise ModelUnavailableError(f"{place}: the stream is malformed: {error}") from error
         except httpx.TimeoutException as error:
             raise self._silent() from error
         except httpx.TransportError as error:
@@ -260,6 +297,8 @@ class Exchange:
 class Served:
     """What every model behind an `Exchange` has; a subclass adds `provider` and `check`."""
 
+    by_schema = False
+
     def __init__(self, name: str, section: ModelSection, *, exchange: Exchange) -> None:
         self.name = name
         self.model = section.model
@@ -281,21 +320,12 @@ class _SilentError(ModelUnavailableError):
     """The server accepted and fell silent: asking again at once would only double its work."""
 
 
-def _with_spent(part: StreamPart, spent: Usage | None) -> StreamPart:
-    if spent is None or not isinstance(part, Done):
-        return part
-    usage = part.usage
-    total = Usage(
-        _sum(usage.input, spent.input),
-        _sum(usage.output, spent.output),
-        usage.cache_read + spent.cache_read,
-        usage.cache_write + spent.cache_write,
-    )
-    return replace(part, usage=total)
-
-
-def _sum(one: int | None, other: int | None) -> int | None:
-    return None if one is None or other is None else one + other
+async def _read_out(parts: AsyncIterator[StreamPart]) -> None:
+    """Reads the end of the body: a connection that is left before it cannot be used for the next request."""
+    with suppress(TimeoutError, ModelError):
+        async with asyncio.timeout(READ_OUT_SECONDS):
+            async for _ in parts:
+                pass  # nothing counts after the end
 
 
 def _says_something(part: StreamPart) -> bool:

@@ -10,7 +10,13 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from kairosd.errors import ContextTooLongError, ModelError, ModelRefusedError, ModelUnavailableError
+from kairosd.errors import (
+    ContextTooLongError,
+    EndpointRefusedError,
+    ModelError,
+    ModelRefusedError,
+    ModelUnavailableError,
+)
 
 MESSAGE_LIMIT = 300
 TEMPORARY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
@@ -92,9 +98,9 @@ def from_status(status: int, body: ErrorBody, *, origin: Origin, retry_after: fl
     """The error for an HTTP status of 300 or more."""
     said = _said(body, origin)
     if status in (401, 403):  # the provider's words are left out: some repeat part of the key
-        return ModelRefusedError(f"{origin.place}: the key is refused (HTTP {status})", fix=origin.key_fix)
+        return EndpointRefusedError(f"{origin.place}: the key is refused (HTTP {status})", fix=origin.key_fix)
     if status == 402 or NO_CREDIT.search(str(body)):
-        return ModelRefusedError(f"{origin.place}: the account has no credit (HTTP {status})", fix="top it up")
+        return EndpointRefusedError(f"{origin.place}: the account has no credit (HTTP {status})", fix="top it up")
     if status >= 500 and OVERFLOW_AS_FAILURE.search(str(body).lower()):
         return _too_long(origin, said)
     if status in TEMPORARY or status >= 500:
@@ -103,9 +109,9 @@ def from_status(status: int, body: ErrorBody, *, origin: Origin, retry_after: fl
         return _too_long(origin, said)
     if status == 404:
         fix = f"check `model` and `base_url` in {origin.place}"
-        return ModelRefusedError(f"{origin.place}: no model {origin.model!r} there (HTTP 404){said}", fix=fix)
+        return EndpointRefusedError(f"{origin.place}: no model {origin.model!r} there (HTTP 404){said}", fix=fix)
     if 300 <= status < 400:
-        return ModelRefusedError(f"{origin.place}: the server redirects (HTTP {status})", fix="check `base_url`")
+        return EndpointRefusedError(f"{origin.place}: the server redirects (HTTP {status})", fix="check `base_url`")
     return ModelRefusedError(f"{origin.place}: HTTP {status}{said}", fix=f"check {origin.place}")
 
 
@@ -113,11 +119,11 @@ def from_event(body: ErrorBody, origin: Origin) -> ModelError:
     """The error for an error object inside a 200 answer or in the middle of a stream."""
     said = _said(body, origin)
     if NO_CREDIT.search(str(body)):
-        return ModelRefusedError(f"{origin.place}: the account has no credit", fix="top it up")
+        return EndpointRefusedError(f"{origin.place}: the account has no credit", fix="top it up")
     if OVERFLOW.search(str(body)):
         return _too_long(origin, said)
     if re.search(r"authentication|permission|invalid_api_key", body.kind):
-        return ModelRefusedError(f"{origin.place}: the key is refused", fix=origin.key_fix)
+        return EndpointRefusedError(f"{origin.place}: the key is refused", fix=origin.key_fix)
     if re.search(r"invalid_request|not_found", body.kind) and not TEMPORARY_TYPES.search(body.kind):
         return ModelRefusedError(f"{origin.place}: the request is refused{said}", fix=f"check {origin.place}")
     return ModelUnavailableError(f"{origin.place}: the provider reports an error{said}")

@@ -25,7 +25,7 @@ def make_client(settings: NetworkSettings, *, silence_seconds: float, secure: bo
         verify=verify,
         trust_env=False,
         mounts=_mounts(settings, verify) if secure else None,
-        timeout=httpx.Timeout(silence_seconds, connect=CONNECT_SECONDS),
+        timeout=httpx.Timeout(silence_seconds, connect=min(CONNECT_SECONDS, silence_seconds)),
         limits=httpx.Limits(max_connections=8, max_keepalive_connections=2, keepalive_expiry=30.0),
     )
 

@@ -11,8 +11,9 @@ import sys
 from pydantic import BaseModel
 
 # Each is asked for by a library that does without it: FastAPI looks at every route for models of pydantic's former
-# major version, and httpx's command line pulls in rich and pygments where they are installed.
-UNUSED = ("pydantic.v1", "httpx._main")
+# major version, and httpx's command line pulls in rich and pygments where they are installed. httpcore looks for
+# sniffio seven times in each request, through every folder of the path; where it is not there it takes us for asyncio.
+UNUSED = ("pydantic.v1", "httpx._main", "sniffio")
 
 
 def leave_out_unused() -> None:
