@@ -3,47 +3,50 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from kairosd.core.budget import Payer
-from kairosd.core.messages import Done, Prompt, TextDelta, ToolUse, Usage, UseBroken, UseReady
-from kairosd.core.notices import NoticeDraft, Severity
+from kairosd.core.messages import Done, NeedsRoomError, Prompt, TextDelta, ToolUse, Usage, UseBroken, UseReady
 from kairosd.core.pricing import Tariff, price
-from kairosd.engine.purses import Purses
-from kairosd.errors import ContextTooLongError, ModelError, ModelProtocolError, StoreError
-from kairosd.ports import Clock, Model, Stores
-
-Queue = Callable[[NoticeDraft], None]
+from kairosd.engine.breakers import Breakers
+from kairosd.engine.purses import Purses, Taken
+from kairosd.errors import ModelError, ModelProtocolError, ModelUnavailableError
+from kairosd.ports import Model
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole answer. `uses` holds broken calls too, in the order asked; `price` in micro-dollars, None = unknown."""
+    """A whole answer. `uses` holds broken calls too, in the order asked; `price` in micro-dollars, None = unknown.
+
+    `before` is what an earlier request for the same answer took: `usage` is this answer's own, `price` of both.
+    """
 
     text: str
     uses: tuple[ToolUse | UseBroken, ...]
     stop: str
     usage: Usage
     price: int | None
+    before: Usage = Usage(0, 0)
 
     @property
     def tokens(self) -> int:
-        return (self.usage.input or 0) + (self.usage.output or 0) + self.usage.cache_read + self.usage.cache_write
+        """Of both requests, as far as the provider counted them."""
+        return _tokens(self.usage) + _tokens(self.before)
 
 
 class Cost:
-    """Adds up prices in micro-dollars; one unknown makes the sum unknown."""
+    """Adds up tokens, and prices in micro-dollars; one unknown makes the sum of these unknown."""
 
     def __init__(self) -> None:
         self.total: int | None = 0
+        self.tokens = 0
 
-    def add(self, price: int | None) -> None:
+    def add(self, price: int | None, tokens: int = 0) -> None:
         self.total = None if price is None or self.total is None else self.total + price
+        self.tokens += tokens
 
 
 class Listener(Protocol):
@@ -84,48 +87,66 @@ class _Parts:
 
 
 class Asking:
-    """Makes model calls, keeps their books, and knows which models are down."""
+    """Makes model calls and keeps their books; a model whose breaker is open is not asked."""
 
-    def __init__(
-        self,
-        stores: Stores,
-        clock: Clock,
-        *,
-        purses: Purses,
-        tariffs: Callable[[Model], Tariff | None],
-        tell: Queue,
-    ) -> None:
-        self._calls = stores.model_calls
+    def __init__(self, purses: Purses, breakers: Breakers, *, tariffs: Callable[[Model], Tariff | None]) -> None:
         self.purses = purses
-        self._clock = clock
+        self.breakers = breakers
         self._tariffs = tariffs
-        self._tell = tell
-        self.down: dict[str, tuple[datetime, str]] = {}
 
     async def ask(
         self, model: Model, prompt: Prompt, *, payer: Payer, role: str, listener: Listener | None = None
     ) -> Reply:
-        """One call that `payer` pays for. Raises `ModelError`, settled in any case; `NoRoom` where nothing is asked."""
+        """One call that `payer` pays for. Raises `ModelError`, settled in any case; `NoRoom` where nothing is asked.
+
+        The `ModelUnavailableError` of a model that is left alone for now says in `retry_after` for how long.
+        """
+        await self.breakers.load()
+        attempt = self.breakers.admit(model.name)
+        try:
+            reply = await self._with_room(model, prompt, payer=payer, role=role, listener=listener)
+        except ModelError as error:
+            await self.breakers.failed(attempt, error)
+            raise
+        else:
+            await self.breakers.passed(attempt)
+            return reply
+        finally:
+            self.breakers.left(attempt)
+
+    async def _with_room(
+        self, model: Model, prompt: Prompt, *, payer: Payer, role: str, listener: Listener | None
+    ) -> Reply:
+        """A model that needs room to think says so once, in an answer that is charged like any other."""
+        try:
+            return await self._once(model, prompt, payer=payer, role=role, listener=listener)
+        except NeedsRoomError as needs:
+            cost = Cost()
+            cost.add(price(needs.usage, self._tariffs(model)))
+            reply = await self._once(model, prompt, payer=payer, role=role, listener=listener)
+            cost.add(reply.price)
+            return replace(reply, price=cost.total, before=needs.usage)
+
+    async def _once(self, model: Model, prompt: Prompt, *, payer: Payer, role: str, listener: Listener | None) -> Reply:
+        """One request, with a reservation of its own that is settled whatever becomes of it."""
         number = await self.purses.reserve(payer, prompt, role=role, model=model, tariff=self._tariffs(model))
-        parts = _Parts(listener)
+        parts, taken = _Parts(listener), Taken("broken")
         try:
             reply = await self._collect(model, prompt, parts=parts)
+            taken = Taken("ok", reply.usage, reply.price)
         except asyncio.CancelledError:
-            now = self._clock.now()
-            # Raised from here it would take the place of the cancellation, and what was stopped would go on.
-            with contextlib.suppress(StoreError):
-                await asyncio.shield(self._calls.settle(number, Usage(), price=None, outcome="cancelled", now=now))
+            taken = Taken("cancelled")
+            raise
+        except NeedsRoomError as needs:
+            taken = Taken(type(needs).__name__, needs.usage, price(needs.usage, self._tariffs(model)))
             raise
         except ModelError as error:
-            # Refused or away before a word of it: nothing was worked out, so nothing is charged.
-            nothing = not parts.begun and not isinstance(error, ModelProtocolError)
-            usage, cost = (Usage(0, 0), 0) if nothing else (Usage(), None)
-            outcome, now = type(error).__name__, self._clock.now()
-            await self._calls.settle(number, usage, price=cost, outcome=outcome, now=now)
-            self._mark_down(model, error)
+            taken = Taken(type(error).__name__)
+            if not parts.begun and not _has_worked(error):
+                taken = replace(taken, usage=Usage(0, 0), price=0)
             raise
-        await self._calls.settle(number, reply.usage, price=reply.price, outcome="ok", now=self._clock.now())
-        self._mark_up(model)
+        finally:
+            await self.purses.settle(number, taken)
         return reply
 
     async def _collect(self, model: Model, prompt: Prompt, *, parts: _Parts) -> Reply:
@@ -137,30 +158,11 @@ class Asking:
                 parts.take(part)
         raise ModelProtocolError(f"{model.name} ended its stream without saying so")
 
-    def _mark_down(self, model: Model, error: ModelError) -> None:
-        # A model that reads the prompt and finds fault with it is not away.
-        if isinstance(error, (ModelProtocolError, ContextTooLongError)) or model.name in self.down:
-            return
-        now = self._clock.now()
-        self.down[model.name] = (now, str(error))
-        self._tell(
-            NoticeDraft(
-                key=f"model-down:{model.name}:{now:%Y%m%dT%H%M%S}",
-                title=f"The model {model.name} does not answer",
-                body=f"{error}\nEvents wait; nothing is lost.",
-                severity=Severity.NORMAL,
-            )
-        )
 
-    def _mark_up(self, model: Model) -> None:
-        since = self.down.pop(model.name, None)
-        if since:
-            began = since[0]
-            self._tell(
-                NoticeDraft(
-                    key=f"model-up:{model.name}:{began:%Y%m%dT%H%M%S}",
-                    title=f"The model {model.name} answers again",
-                    body=f"It had been away since {began:%H:%M} UTC.",
-                    severity=Severity.LOW,
-                )
-            )
+def _has_worked(error: ModelError) -> bool:
+    """Whether a provider may charge for it: who refuses, or is away before a word, has worked nothing out."""
+    return isinstance(error, ModelProtocolError) or (isinstance(error, ModelUnavailableError) and error.worked)
+
+
+def _tokens(usage: Usage) -> int:
+    return (usage.input or 0) + (usage.output or 0) + usage.cache_read + usage.cache_write

@@ -9,11 +9,12 @@ from typing import Protocol
 
 from kairosd.core.compaction import Messages
 from kairosd.core.levels import Permission
-from kairosd.core.messages import Prompt, Usage
+from kairosd.core.messages import Prompt, ToolSpec, Usage
 from kairosd.core.projection import Cuts, Kinds, Room, lightened, project, recent, shrunk
 from kairosd.core.tokens import estimate, estimate_frame, estimate_message
 from kairosd.engine.asking import Reply
 from kairosd.engine.conversation import Conversation
+from kairosd.engine.patience import Hearer
 from kairosd.engine.summary import summary_prompt, summary_tokens
 from kairosd.errors import ContextTooLongError, ModelProtocolError, ModelRefusedError
 from kairosd.ports import Model, Tool
@@ -28,8 +29,8 @@ LEAST_PERCENT, MOST_PERCENT = 25, 300  # how far an estimate is corrected by wha
 class Ask(Protocol):
     """Asks until there is an answer."""
 
-    async def __call__(self, model: Model, prompt: Prompt, *, role: str) -> Reply:
-        """The answer. Raises `ModelError`."""
+    async def __call__(self, model: Model, prompt: Prompt, *, role: str, listener: Hearer | None = None) -> Reply:
+        """The answer. Raises `ModelError`, and `CutAnswerError` where there is a `listener`."""
 
 
 class Compactor:
@@ -43,17 +44,19 @@ class Compactor:
         self._kinds: Kinds | None = None
         self._old: tuple[Cuts, Messages, int] = (Cuts(), (), 0)
         self._sizes: list[int] = []
+        self._framed: tuple[str, tuple[ToolSpec, ...], int] | None = None
 
-    async def turn(self, talk: Conversation, prompt: Prompt, *, model: Model) -> Reply:
+    async def turn(self, talk: Conversation, prompt: Prompt, *, model: Model, listener: Hearer) -> Reply:
         """One turn: `prompt` with the conversation as far as it fits. Asked again once when the provider finds it long.
 
-        Raises `ModelRefusedError`, and of it `ContextTooLongError` when the least that can be asked is too long.
+        Raises `CutAnswerError`, `ModelRefusedError`, and of it `ContextTooLongError` when the least that can be asked
+        is too long.
         """
-        frame = estimate_frame(prompt.system, prompt.tools)
+        frame = self._frame(prompt)
         await self._fit(talk, model, frame=frame)
         fitted = self._filled(talk, prompt)
         try:
-            reply = await self._ask(model, fitted, role="act")
+            reply = await self._ask(model, fitted, role="act", listener=listener)
         except ContextTooLongError:
             # It is longer than the window, whatever was estimated and whatever the window is said to be.
             self._percent = max(self._percent, model.context * 100 // max(1, frame + self._size(talk)))
@@ -62,7 +65,7 @@ class Compactor:
             if shorter == fitted:
                 raise
             fitted = shorter
-            reply = await self._ask(model, fitted, role="act")
+            reply = await self._ask(model, fitted, role="act", listener=listener)
         self._learn(reply.usage, frame, talk=self._size(talk))
         return reply
 
@@ -110,7 +113,14 @@ class Compactor:
 
     def _filled(self, talk: Conversation, prompt: Prompt) -> Prompt:
         old, _ = self._projected(talk)
-        return replace(prompt, messages=(*old, *talk.shown_whole))
+        tokens = self._frame(prompt) + self._size(talk)
+        return replace(prompt, messages=(*old, *talk.shown_whole), tokens=tokens)
+
+    def _frame(self, prompt: Prompt) -> int:
+        """Tokens of what stands before the messages; from turn to turn it is the same."""
+        if self._framed is None or (self._framed[0], self._framed[1]) != (prompt.system, prompt.tools):
+            self._framed = (prompt.system, prompt.tools, estimate_frame(prompt.system, prompt.tools))
+        return self._framed[2]
 
     def _size(self, talk: Conversation) -> int:
         """Tokens of what is shown. Between two turns no message changes, so each is estimated once."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from kairosd.core.budget import Payer
 from kairosd.core.json import JsonObject
-from kairosd.core.messages import Prompt, ToolUse, UseBroken
-from kairosd.engine.asking import Asking, Reply
-from kairosd.errors import ModelProtocolError, ModelUnavailableError
+from kairosd.core.messages import Prompt
+from kairosd.engine.asking import Asking, Listener, Reply
+from kairosd.errors import EndpointRefusedError, ModelError, ModelProtocolError, ModelUnavailableError
 from kairosd.ports import Clock, Model
 
 MODEL_PATIENCE = timedelta(hours=6)  # how long a run waits for its model before it fails
-FIRST_RETRY, LAST_RETRY = 10, 600  # seconds between tries while the model is down
+FIRST_RETRY, LAST_RETRY = 10, 600  # seconds between tries of this run, as long as no breaker says when
 PROTOCOL_ERRORS_MAX = 3
 
 
@@ -27,39 +28,85 @@ class GaveUpError(Exception):
     """The run cannot go on; the text says why."""
 
 
-class Patience:
-    """Asks for one run. What a model says in a turn (`role` act) is published word by word."""
+class SwitchError(Exception):
+    """Another model is to be asked now; the prompt has to be made for it."""
 
-    def __init__(self, asking: Asking, clock: Clock, *, publish: Publish) -> None:
+
+class CutAnswerError(Exception):
+    """An answer broke off after it had asked for something, which has begun: it is not to be asked for again."""
+
+
+class Hearer(Listener, Protocol):
+    """Hears one turn. `begun` says whether it has heard a whole call, after which no answer may be tried again."""
+
+    begun: bool
+
+    def restart(self) -> None:
+        """An answer begins, after one that came to nothing."""
+
+
+class Patience:
+    """Asks for one run. `model` says who is to be asked now: the run's own model, or its stand-in."""
+
+    def __init__(self, asking: Asking, clock: Clock, *, publish: Publish, model: Callable[[], Model]) -> None:
         self._asking = asking
         self._clock = clock
         self._publish = publish
+        self._model = model
+        self._away_since: datetime | None = None
+        self._failures = 0
 
-    def text(self, words: str) -> None:
-        self._publish("text", words, data={})
+    async def ask(
+        self, model: Model, prompt: Prompt, *, payer: Payer, role: str, listener: Hearer | None = None
+    ) -> Reply:
+        """The answer; a turn's (`role` act) has a `listener`.
 
-    def use(self, use: ToolUse | UseBroken) -> None:
-        """Calls are made once the whole answer is there."""
+        Raises `SwitchError`, `GaveUpError`, `ModelRefusedError`, `NoRoom`; of a turn `CutAnswerError`, else
+        `ModelProtocolError`.
+        """
+        try:
+            return await self._ask(model, prompt, payer=payer, role=role, listener=listener)
+        except ModelError as error:
+            if listener is not None and listener.begun:
+                raise CutAnswerError(str(error)) from error
+            raise
 
-    async def ask(self, model: Model, prompt: Prompt, *, payer: Payer, role: str) -> Reply:
-        """The answer. Raises `GaveUpError`, `ModelRefusedError`, `NoRoom`, and `ModelProtocolError` outside a turn."""
-        give_up_at = self._clock.now() + MODEL_PATIENCE
-        failures = protocol_errors = 0
+    async def _ask(self, model: Model, prompt: Prompt, *, payer: Payer, role: str, listener: Hearer | None) -> Reply:
+        protocol_errors = 0
         while True:
+            if listener is not None:
+                listener.restart()
             try:
-                return await self._asking.ask(
-                    model, prompt, payer=payer, role=role, listener=self if role == "act" else None
-                )
+                reply = await self._asking.ask(model, prompt, payer=payer, role=role, listener=listener)
             except ModelProtocolError as error:
-                if role != "act":
+                if listener is None or listener.begun:
                     raise
                 protocol_errors += 1
                 if protocol_errors >= PROTOCOL_ERRORS_MAX:
                     raise GaveUpError(f"the model's answers are not usable: {error}") from error
+            except EndpointRefusedError:
+                self._switch(model)
+                raise
             except ModelUnavailableError as error:
-                delay = error.retry_after or min(LAST_RETRY, FIRST_RETRY * 2**failures)
-                failures += 1
-                if self._clock.now() + timedelta(seconds=delay) > give_up_at:
-                    raise GaveUpError(f"the model was away for too long: {error}") from error
-                self._publish("waiting", str(error), data={"seconds": int(delay)})
-                await self._clock.sleep(delay)
+                if listener is not None and listener.begun:
+                    raise
+                await self._wait(model, error)
+            else:
+                self._away_since, self._failures = None, 0
+                return reply
+
+    async def _wait(self, model: Model, error: ModelUnavailableError) -> None:
+        self._switch(model)
+        now = self._clock.now()
+        self._away_since = self._away_since or now
+        delay = error.retry_after or min(LAST_RETRY, FIRST_RETRY * 2**self._failures)
+        self._failures += 1
+        if now + timedelta(seconds=delay) > self._away_since + MODEL_PATIENCE:
+            raise GaveUpError(f"the model was away for too long: {error}") from error
+        self._publish("waiting", str(error), data={"seconds": int(delay)})
+        await self._asking.breakers.rest(delay)
+        self._switch(model)
+
+    def _switch(self, model: Model) -> None:
+        if self._model().name != model.name:
+            raise SwitchError

@@ -1,0 +1,84 @@
+"""Tooling: what every run works with, and the row of one run as it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+
+from kairosd.core.budget import Payer
+from kairosd.core.events import Tier
+from kairosd.core.notices import NoticeDraft
+from kairosd.core.runs import Run
+from kairosd.engine.asking import Asking
+from kairosd.engine.checkouts import Checkouts
+from kairosd.engine.ending import Ending
+from kairosd.engine.ledger import Ledger
+from kairosd.engine.limits import Limits
+from kairosd.engine.news import News
+from kairosd.engine.prefixes import PrefixWatch
+from kairosd.engine.quarantine import Quarantine
+from kairosd.engine.remembering import Remembering
+from kairosd.engine.signals import Feed
+from kairosd.engine.tasks import Tasks
+from kairosd.ports import Clock, Files, Model, Runs, Sandbox, Stores, Tool
+
+
+@dataclass(frozen=True, slots=True)
+class Tooling:
+    """What every run works with. `model` is the one that goes on with a run now."""
+
+    stores: Stores
+    clock: Clock
+    asking: Asking
+    model: Callable[[Run], Model]
+    files: Files
+    sandbox: Sandbox
+    tools: Mapping[str, Tool]
+    ledger: Ledger
+    checkouts: Checkouts
+    ending: Ending
+    quarantine: Quarantine
+    limits: Limits
+    feed: Feed
+    tasks: Tasks
+    remembering: Remembering
+    news: News
+    tell: Callable[[NoticeDraft], Awaitable[None]]
+    author: Callable[[], Awaitable[tuple[str, str]]]
+    prefixes: PrefixWatch
+
+
+class Standing:
+    """A run as it stands: every change of its row goes through here, since several calls may be under way at once."""
+
+    def __init__(self, runs: Runs, run: Run, *, payer: Payer) -> None:
+        self._runs = runs
+        self.run = run
+        self.payer = payer
+        self._saved = run
+
+    def count_turns(self, turns: int) -> None:
+        """As many as the transcript holds."""
+        self.run = replace(self.run, turns=turns)
+
+    def pay(self, tokens: int, price: int | None) -> None:
+        """Adds what a model call took; a price nobody knows makes the sum unknown."""
+        total = None if price is None or self.run.price is None else self.run.price + price
+        self.run = replace(self.run, tokens=self.run.tokens + tokens, price=total)
+
+    async def taint(self, tier: Tier) -> None:
+        """The run has read what somebody of `tier` wrote."""
+        if tier < self.run.taint:
+            self.run = replace(self.run, taint=tier)
+            await self.save()
+
+    async def work_in(self, snapshot: str) -> None:
+        """The run has a checkout from now on."""
+        self.run = replace(self.run, base=snapshot)
+        await self.save()
+
+    async def save(self) -> None:
+        """Stores the row where it has changed."""
+        if self.run != self._saved:
+            self._saved = saved = self.run
+            await self._runs.update(saved)
