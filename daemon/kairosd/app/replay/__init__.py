@@ -1,0 +1,1 @@
+"""Replay: recorded decisions and runs are carried out again by today's code, offline, and compared with the record."""

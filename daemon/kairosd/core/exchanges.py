@@ -1,0 +1,56 @@
+"""What is kept of an exchange with a model: the answer word for word, of the prompt only hashes, section by section."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+
+from kairosd.core.json import Json, JsonObject, without_floats
+from kairosd.core.messages import Message, Prompt
+
+FORMAT = 1
+HASH_LENGTH = 16  # hex digits: told apart are a few thousand prompts a day, not forgeries
+SECTIONS = ("system", "tools", "form", "earlier messages", "last message", "max_tokens")
+
+
+def mark(value: object) -> str:
+    """A short hash of anything that JSON can say; what it cannot say counts by its words."""
+    text = json.dumps(value, sort_keys=True, default=str, ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:HASH_LENGTH]
+
+
+def marks(prompt: Prompt) -> JsonObject:
+    """The hash of each section of a prompt."""
+    messages = [mark(_said(message)) for message in prompt.messages]
+    return {
+        "system": mark(prompt.system),
+        "tools": mark([asdict(tool) for tool in prompt.tools]),
+        "form": mark(asdict(prompt.form)) if prompt.form else "",
+        "earlier messages": mark(messages[:-1]),
+        "last message": messages[-1] if messages else "",
+        "max_tokens": prompt.max_tokens,
+    }
+
+
+def changed_sections(recorded: Mapping[str, Json], now: Mapping[str, Json]) -> list[str]:
+    """The sections whose hashes differ, in the order in which a prompt has them."""
+    return [name for name in SECTIONS if recorded.get(name) != now.get(name)]
+
+
+def scrubbed(value: Json, scrub: Callable[[str], str]) -> Json:
+    """`value` with every text in it passed through `scrub`."""
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, Mapping):
+        return {key: scrubbed(item, scrub) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [scrubbed(item, scrub) for item in value]
+    return value
+
+
+def _said(message: Message) -> Json:
+    uses: list[Json] = [[use.id, use.name, without_floats(use.arguments)] for use in message.uses]
+    results: list[Json] = [[each.id, each.text, each.error] for each in message.results]
+    return [message.role, message.words, uses, results]
