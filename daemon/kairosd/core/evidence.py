@@ -1,0 +1,243 @@
+"""Evidence: what of the journal a dream may learn from. The table is the whole rule; what it does not name is noise.
+
+Kairos's own output is never evidence: no decision's reason, notice, dream, memory or story. Otherwise a guess would be
+remembered, told, and found again as its own proof.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, tzinfo
+
+from kairosd.core.dream_dates import resolved
+from kairosd.core.events import Tier
+from kairosd.core.json import Json, JsonObject
+from kairosd.core.memory import Entry, content_words, plain
+from kairosd.core.secrets import Scrubber
+from kairosd.core.texts import cleaned
+
+Line = Mapping[str, Json]
+TEXT_MAX = 600  # characters of one piece of evidence
+ECHO = 0.9  # as much of a text in one active entry, and it says nothing new
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row of the table: which lines, up to which tier, and which of their `data` is read.
+
+    `where` demands values of `data`; `tier` is the highest that such a line proves, whatever it says of itself.
+    """
+
+    kind: str
+    speaker: str
+    tier: Tier
+    takes: tuple[str, ...]
+    where: Mapping[str, tuple[str, ...]]
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("event.received", "owner", Tier.OWNER, ("text.message",), {"source": ("owner",)}),
+    Rule("event.received", "webhook", Tier.LOCAL, ("kind", "facts.*"), {"source": ("webhook", "github")}),
+    Rule(
+        "run.ended", "checked run", Tier.LOCAL, ("goal", "result", "checks", "branch", "commit"), {"state": ("done",)}
+    ),
+    Rule("call.succeeded", "commit", Tier.LOCAL, ("result",), {"tool": ("git_commit",)}),
+    Rule("call.succeeded", "command", Tier.LOCAL, ("result",), {"tool": ("shell",)}),
+    Rule("call.succeeded", "edit", Tier.LOCAL, ("path",), {"tool": ("write", "edit")}),
+)
+
+# Why every other line is noise: a prefix of its kind, and the reason. A test holds that no kind is forgotten here.
+NOISE: tuple[tuple[str, str], ...] = (
+    ("event.", "files, ticks, boots and schedules say that something moved; the world itself says what"),
+    ("decision.", "a model's own reasons"),
+    ("run.", "what a run set out to do is no result, and an unchecked result is the model's own word"),
+    ("call.", "what was only read is in the workspace still; refusals and failures are how, not what"),
+    ("approval.", "the question is a model's prose; the owner's own words come with `tell`"),
+    ("grant.", "kept by the gate"),
+    ("notice.", "Kairos's own output"),
+    ("dream.", "Kairos's own output"),
+    ("memory.", "Kairos's own output"),
+    ("daemon.", "about the daemon"),
+    ("tick.", "about the daemon"),
+    ("workspace.", "kept in the configuration"),
+    ("trigger.", "kept in the configuration"),
+    ("rating.", "kept with what was rated"),
+    ("task.", "a command in the background counts by the result of the run it was started for"),
+    ("model.", "about the daemon"),
+    ("prompt.", "about the daemon"),
+    ("channel.", "about the daemon"),
+    ("schedule.", "about the daemon"),
+    ("watch.", "about the daemon"),
+    ("repair", "about the journal"),
+)
+
+_EMPTY_WORDS = re.compile(
+    r"(?:ok(?:ay)?|yes|no|thanks?|thank you|great|nice|good|done|fine|sure|cool|lgtm|ping|pong|test|hello|hi|hey"
+    r"|heartbeat|still alive|alive|go on|continue|stop|nothing to do|up to date|already up to date)[\s.!]*",
+    re.I,
+)
+_SHELL_NOISE = re.compile(
+    r"(?:^|\n)\s*(?:\$ |npm (?:warn|notice)|warning:|\[\d+/\d+\]|\d{1,3}%|=+ test session starts|collecting |"
+    r"downloading |progress:|remote: (?:counting|compressing)|receiving objects|resolving deltas|total \d+)",
+    re.I,
+)
+_LEAST_WORDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One journal line that may be cited. `day` is the local day of the event; `text` has its dates resolved."""
+
+    source: str
+    moment: datetime
+    day: date
+    workspace: str
+    tier: Tier
+    speaker: str
+    text: str
+
+    def record(self) -> JsonObject:
+        """As a proposal keeps it."""
+        return {
+            "source": self.source, "moment": self.moment.isoformat(), "day": self.day.isoformat(),
+            "workspace": self.workspace, "tier": self.tier.label, "speaker": self.speaker, "text": self.text,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What a stretch of the journal holds: `upto` is the last number looked at, `dropped` counts reasons."""
+
+    evidence: tuple[Evidence, ...]
+    upto: int
+    dropped: Mapping[str, int]
+
+
+def gather(
+    lines: Iterable[Line], entries: Sequence[Entry], *, scrub: Scrubber, zone: tzinfo | None = None, after: int = 0
+) -> Gathered:
+    """The evidence in `lines`, oldest first: noise, own output, secrets, echoes of memory and repetitions left out.
+
+    `entries` are the active ones, `zone` the owner's (None = this machine's).
+    """
+    kept: list[Evidence] = []
+    dropped: dict[str, int] = {}
+    seen: set[tuple[str, str, str]] = set()
+    told = [frozenset(content_words(entry.text)) for entry in entries]
+    lines = list(lines)
+    taints = _taints(lines)
+    for line in lines:
+        after = max(after, _number(line))
+        found = _evidence(line, taints, zone=zone)
+        reason = "noise" if found is None else _unusable(found, told, scrub=scrub)
+        if found is not None and not reason:
+            mark = (found.workspace, found.tier.label, " ".join(sorted(content_words(found.text))))
+            reason = "repeated" if mark in seen else ""
+            seen.add(mark)
+        if reason or found is None:
+            dropped[reason] = dropped.get(reason, 0) + 1
+        else:
+            kept.append(found)
+    return Gathered(tuple(kept), after, dropped)
+
+
+def grouped(evidence: Iterable[Evidence]) -> dict[tuple[str, Tier], list[Evidence]]:
+    """By workspace and tier: no text of a stranger's stands in one question with the owner's words."""
+    groups: dict[tuple[str, Tier], list[Evidence]] = {}
+    for each in evidence:
+        groups.setdefault((each.workspace, each.tier), []).append(each)
+    return dict(sorted(groups.items(), key=lambda item: (item[0][0], -item[0][1])))
+
+
+def rule_of(line: Line) -> Rule | None:
+    """The row of the table that a line falls under; None = noise."""
+    data = line.get("data")
+    if not isinstance(data, Mapping):
+        return None
+    for rule in RULES:
+        if line.get("kind") == rule.kind and all(data.get(name) in wanted for name, wanted in rule.where.items()):
+            return rule
+    return None
+
+
+def _evidence(line: Line, taints: Mapping[str, Tier], *, zone: tzinfo | None) -> Evidence | None:
+    rule = rule_of(line)
+    workspace = line.get("ws")
+    if rule is None or not isinstance(workspace, str) or not workspace:
+        return None  # what belongs to no workspace would have to be remembered in all of them
+    data = line["data"]
+    assert isinstance(data, Mapping)
+    moment = datetime.fromisoformat(str(line["t"]))
+    day = moment.astimezone(zone).date()
+    words = plain(cleaned("; ".join(filter(None, (_said(data, take) for take in rule.takes)))).text)[:TEXT_MAX]
+    return Evidence(
+        f"j{_number(line)}", moment, day, workspace, min(rule.tier, _tier(line, taints)), rule.speaker,
+        resolved(words, day),
+    )  # fmt: skip
+
+
+def _unusable(found: Evidence, told: Sequence[frozenset[str]], *, scrub: Scrubber) -> str:
+    if scrub(found.text).found:
+        return "secret"
+    words = frozenset(content_words(found.text))
+    if _EMPTY_WORDS.fullmatch(found.text) or len(words) < _LEAST_WORDS:
+        return "noise"
+    if found.speaker == "command" and _SHELL_NOISE.search(found.text):
+        return "noise"
+    # The owner may say a thing again, which confirms it; what a tool or run repeats may have come from memory itself.
+    if found.tier < Tier.OWNER and any(len(words & known) >= ECHO * len(words) for known in told):
+        return "echo"
+    return ""
+
+
+def _taints(lines: Iterable[Line]) -> dict[str, Tier]:
+    """The lowest tier that each run is known to have had: its calls carry none of their own."""
+    found: dict[str, Tier] = {}
+    for line in lines:
+        if str(line.get("kind", "")).startswith("run.") and line.get("tier"):
+            run, tier = str(line.get("id")), _parsed(line)
+            found[run] = min(tier, found.get(run, tier))
+    return found
+
+
+def _tier(line: Line, taints: Mapping[str, Tier]) -> Tier:
+    if str(line.get("kind", "")).startswith("call."):
+        return taints.get(str(line.get("cause", "")), Tier.COLLABORATOR)
+    return _parsed(line)
+
+
+def _parsed(line: Line) -> Tier:
+    try:
+        return Tier.parse(str(line.get("tier")))
+    except KeyError:
+        return Tier.PUBLIC
+
+
+def _number(line: Line) -> int:
+    number = line.get("seq")
+    return number if isinstance(number, int) else 0
+
+
+def _said(data: Mapping[str, Json], take: str) -> str:
+    """The value at a dotted name; `*` = every value there, with its name."""
+    found: Json = data
+    for part in take.split("."):
+        if part == "*":
+            return ", ".join(f"{name} {_shown(value)}" for name, value in _items(found) if _shown(value))
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return _shown(found)
+
+
+def _items(value: Json) -> list[tuple[str, Json]]:
+    return sorted(value.items()) if isinstance(value, Mapping) else []
+
+
+def _shown(value: Json) -> str:
+    render: Callable[[Json], str] = _shown
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {render(each)}" for name, each in _items(value) if render(each))
+    if isinstance(value, (list, tuple)):
+        return ", ".join(filter(None, map(render, value)))
+    return "" if value is None or value is False else str(value)

@@ -1,0 +1,328 @@
+"""The dream: what was learned since the last one becomes memory, while the owner is away (design §10).
+
+One dream walks these phases, each a method, batch by batch until the journal's end:
+
+    orient       memory as it is now, with what the owner changed by hand
+    verify       claims are looked up; what is wrong is marked
+    gather       the journal after memory's cursor: noise, secrets and own output left out, grouped
+    consolidate  one question a group to the model of role `dream`, which proposes operations
+    check        every operation alone, then the whole generation, then that a search loses nothing
+    commit       the new generation and its cursor become current at once, or nothing does
+    tell         the journal, and the owner where something waits for them
+
+Nothing is written before `commit`. Whatever ends a dream before that leaves memory and cursor as they were.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import date
+
+from kairosd.core.budget import Purse
+from kairosd.core.dream import Op, Operation, mark_stale, retired
+from kairosd.core.dream_audit import audit
+from kairosd.core.dream_checks import Examined, Frame, Problem, examine
+from kairosd.core.evidence import Evidence, gather, grouped
+from kairosd.core.journal import Note
+from kairosd.core.json import Json, JsonObject, digest
+from kairosd.core.memory import Generation
+from kairosd.core.notices import NoticeDraft
+from kairosd.core.secrets import Scrubber
+from kairosd.engine.claims import Claims
+from kairosd.engine.dream_asking import Consolidation, Group, fitted
+from kairosd.engine.dream_state import TRIES, DreamRecord
+from kairosd.engine.purses import NoRoom
+from kairosd.errors import ModelProtocolError, ModelRefusedError, ModelUnavailableError, StaleMemoryError
+from kairosd.ports import Clock, JournalLines, MemoryStore, Proposal, Recall, Stores
+
+log = logging.getLogger("kairosd.dream")
+
+LINES_MOST = 2000  # of the journal, in one batch
+COMMIT_TRIES = 5  # each after the owner saved a file in that very moment
+
+
+@dataclass(frozen=True, slots=True)
+class DreamDeps:
+    """What a dream works with. `tokens` bounds one dream; `recall` None = nothing is asked before a commit."""
+
+    stores: Stores
+    clock: Clock
+    memory: MemoryStore
+    journal: JournalLines
+    consolidation: Consolidation
+    claims: Claims
+    scrub: Scrubber
+    tell: Callable[[NoticeDraft], Awaitable[None]]
+    tokens: int
+    recall: Recall | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A stretch of the journal from which there is something to learn."""
+
+    groups: tuple[Group, ...]
+    upto: int
+    dropped: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A generation that is not written yet, and how it came about."""
+
+    generation: Generation
+    parts: tuple[tuple[Group, Examined], ...]
+    problems: tuple[str, ...] = ()
+    tokens: int = 0
+    price: int | None = 0
+    calls: int = 0
+
+    @property
+    def accepted(self) -> tuple[Operation, ...]:
+        return tuple(one for _, part in self.parts for one in part.accepted)
+
+
+@dataclass(slots=True)
+class Told:
+    """What one dream came to, for the owner."""
+
+    generations: list[int] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    proposals: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    tokens: int = 0
+    price: int | None = 0
+    outcome: str = "nothing new"
+    gone: int = 0
+    active: int = 0
+
+    def view(self) -> JsonObject:
+        return {
+            "outcome": self.outcome, "generations": self.generations, "operations": dict(self.counts),
+            "proposals": self.proposals, "dropped": self.dropped, "tokens": self.tokens, "price": self.price,
+        }  # fmt: skip
+
+
+class GroupFailed(Exception):
+    """A group's evidence led to nothing usable; the text says why."""
+
+    def __init__(self, group: Group, reason: str) -> None:
+        super().__init__(reason)
+        self.group = group
+
+
+class Dream:
+    """One dream at a time: `dream` walks the phases above."""
+
+    def __init__(self, deps: DreamDeps) -> None:
+        self._d = deps
+        self._record = DreamRecord(deps.stores, deps.clock)
+
+    async def dream(self) -> Told:
+        """Learns from all that is new. What stops it is told in `outcome`; memory is whole at every moment."""
+        told = Told()
+        try:
+            base = await self._verify(await self._orient(), told)
+            told.active = len(base.entries)
+            while (batch := await self._gather(base)) is not None:
+                if told.tokens >= self._d.tokens:
+                    told.outcome = "the token cap is reached; the rest comes with the next dream"
+                    break
+                draft = await self._consolidate(batch, base, told=told)
+                base = await self._commit(draft, base, batch=batch, told=told)
+            await self._record.ended()
+        except NoRoom as empty:
+            told.outcome = str(empty)
+            self._d.consolidation.purses.hold(Purse.DREAM, empty.breach)
+        except ModelUnavailableError as error:
+            told.outcome = f"the model could not be asked: {error}"
+            await self._record.failed("")
+        except GroupFailed as failure:
+            told.outcome = f"what is new could not be learned: {failure}"
+        if told.outcome not in ("nothing new", "done"):
+            await self._note("dream.stopped", {"reason": told.outcome[:500], "tokens": told.tokens})
+        return told
+
+    async def unlearned(self, limit: int) -> int:
+        """How many pieces of evidence there are after memory's cursor; `limit` and more count as `limit`."""
+        base = await self._orient()
+        batch = await self._gather(base)
+        return min(limit, sum(len(group.evidence) for group in batch.groups)) if batch else 0
+
+    async def _orient(self) -> Generation:
+        return await asyncio.to_thread(self._d.memory.load)
+
+    async def _verify(self, base: Generation, told: Told) -> Generation:
+        """The part that needs no model. It is committed by itself, so that it holds whatever the model does."""
+        found = await self._d.claims.verify(base, today=self._today())
+        if not found and not base.edited:
+            return base
+        marked = mark_stale(base, found)
+        told.counts["marked"] = len(found)
+        manifest: JsonObject = {"phase": "verify", "marked": sorted(found), "edited": sorted(base.edited)}
+        problems = [one for one in audit(base, marked, marked=found) if one.invariant != "I7"]
+        if problems:
+            raise AssertionError(f"marking claims changed more than marks: {problems[0]}")
+        try:
+            made = await asyncio.to_thread(self._d.memory.commit, replace(marked, manifest=manifest), base=base)
+        except StaleMemoryError:
+            return await self._orient()  # the owner is writing: the claims are looked up again next time
+        told.generations.append(made.number)
+        told.outcome = "done"
+        await self._note("memory.verified", {"generation": made.number, **manifest})
+        return made
+
+    async def _gather(self, base: Generation) -> Batch | None:
+        """The next stretch with evidence; a stretch of nothing but noise is passed over."""
+        after = base.cursor
+        room = self._d.consolidation.room()
+        while lines := await asyncio.to_thread(self._d.journal.after, after, limit=LINES_MOST):
+            while True:
+                found = gather(lines, base.entries, scrub=self._d.scrub, after=after)
+                groups = tuple(Group(name, tuple(each)) for (name, _), each in grouped(found.evidence).items())
+                if len(lines) == 1 or all(fitted(group.evidence, room) for group in groups):
+                    break
+                lines = lines[: len(lines) // 2]
+            if groups:
+                return Batch(groups, found.upto, dict(found.dropped))
+            after = found.upto
+        return None
+
+    async def _consolidate(self, batch: Batch, base: Generation, *, told: Told) -> Draft:
+        """Operations for every group, one after the other, each on what the one before it left."""
+        draft = Draft(base, ())
+        for group in batch.groups:
+            frame = Frame(
+                draft.generation, {one.source: one for one in group.evidence}, group.workspace, self._today(),
+                active=max(told.active, 1), gone=told.gone + retired(draft.accepted),
+            )  # fmt: skip
+            try:
+                found = await self._d.consolidation.ask(group, frame, cause="dream")
+            except (ModelProtocolError, ModelRefusedError) as error:
+                await self._put_aside(GroupFailed(group, str(error)), batch)
+                continue
+            told.tokens += found.tokens
+            draft = Draft(
+                found.examined.generation, (*draft.parts, (group, found.examined)),
+                (*draft.problems, *found.problems), draft.tokens + found.tokens, _sum(draft.price, found.price),
+                draft.calls + found.calls,
+            )  # fmt: skip
+        return draft
+
+    async def _put_aside(self, failure: GroupFailed, batch: Batch) -> None:
+        """Raises `failure` until the same batch has failed often enough; then its evidence is given up, on record."""
+        group = failure.group
+        tries = await self._record.failed(f"{group.name}:{group.evidence[0].source}")
+        if tries < TRIES:
+            raise failure
+        sources: list[Json] = [one.source for one in group.evidence]
+        note: JsonObject = {"group": group.name, "sources": sources, "reason": str(failure)[:500], "tries": tries}
+        await self._note("dream.dead", note, workspace=group.workspace)
+        log.warning("a dream gives up on %d pieces of evidence of %s: %s", len(sources), group.name, failure)
+
+    async def _check(self, draft: Draft, base: Generation) -> list[Problem]:
+        """What speaks against the whole generation; empty = nothing."""
+        evidence = [one for group, _ in draft.parts for one in group.evidence]
+        found = audit(base, draft.generation, accepted=draft.accepted, evidence=evidence)
+        if not found and self._d.recall is not None:
+            added = [entry for entry in draft.generation.entries if entry.id not in base.ids]
+            lost = await asyncio.to_thread(self._d.recall.losses, base, draft.generation, added=added)
+            found = [Problem("I19", text) for text in lost]
+        return found
+
+    async def _commit(self, draft: Draft, base: Generation, *, batch: Batch, told: Told) -> Generation:
+        """Makes the draft current. Where the owner saved meanwhile, it is made anew from what they saved."""
+        for _ in range(COMMIT_TRIES):
+            draft = replace(draft, generation=replace(draft.generation, cursor=batch.upto))
+            if problems := await self._check(draft, base):
+                await self._put_aside(GroupFailed(batch.groups[0], "; ".join(map(str, problems[:5]))), batch)
+                draft = Draft(replace(base, cursor=batch.upto), ())
+            whole = replace(draft.generation, manifest=_manifest(draft, batch))
+            try:
+                # Shielded: a commit that has begun is told of, whoever comes back in this moment.
+                return await asyncio.shield(self._written(whole, base, draft=draft, told=told))
+            except StaleMemoryError:
+                base = await self._orient()
+                draft = self._again(draft, base)
+        raise GroupFailed(batch.groups[0], "memory was changed by hand each time it was to be written")
+
+    def _again(self, draft: Draft, base: Generation) -> Draft:
+        """The same operations on memory as the owner left it; what touches their lines is now held for them."""
+        generation, parts = base, list[tuple[Group, Examined]]()
+        for group, part in draft.parts:
+            evidence = {one.source: one for one in group.evidence}
+            wanted = [*part.accepted, *(one for one, _ in part.held)]
+            found = examine(wanted, Frame(generation, evidence, group.workspace, self._today()))
+            generation = found.generation
+            parts.append((group, replace(found, rejected=(*part.rejected, *found.rejected))))
+        return replace(draft, generation=generation, parts=tuple(parts))
+
+    async def _written(self, whole: Generation, base: Generation, *, draft: Draft, told: Told) -> Generation:
+        made = await asyncio.to_thread(self._d.memory.commit, whole, base=base)
+        await self._tell(made, draft, told=told)
+        return made
+
+    async def _tell(self, made: Generation, draft: Draft, *, told: Told) -> None:
+        held = [(group, one, reason) for group, part in draft.parts for one, reason in part.held]
+        proposals = [await self._propose(group, one, reason=reason, base=made.number) for group, one, reason in held]
+        counts = {op.value: sum(one.op is op for one in draft.accepted) for op in Op}
+        told.generations.append(made.number)
+        told.proposals += proposals
+        told.dropped += draft.problems
+        told.price = _sum(told.price, draft.price)
+        told.gone += retired(draft.accepted)
+        told.outcome = "done"
+        for name, count in counts.items():
+            told.counts[name] = told.counts.get(name, 0) + count
+        data: JsonObject = {
+            "generation": made.number, "cursor": made.cursor, "operations": counts, "proposals": proposals,
+            "dropped": len(draft.problems), "tokens": draft.tokens, "price": draft.price,
+        }  # fmt: skip
+        await self._note("dream.committed", data)
+
+    async def _propose(self, group: Group, operation: Operation, *, reason: str, base: int) -> str:
+        """Holds an operation for the owner. The same one is held once, whatever became of it."""
+        name = f"p{digest(operation.record())[:10]}"
+        evidence = tuple(_evidence_record(one) for one in group.evidence if one.source in operation.sources)
+        record: JsonObject = {**operation.record(), "workspace": group.workspace}
+        await asyncio.to_thread(
+            self._d.memory.propose, Proposal(name, reason, self._d.clock.now(), base, (record,), evidence)
+        )
+        await self._note("memory.proposed", {"proposal": name, "reason": reason[:500]}, workspace=group.workspace)
+        body = f"{operation.op}: {operation.text or ', '.join(operation.targets)}\n{reason}\nkairos dream accept {name}"
+        await self._d.tell(NoticeDraft(key=f"memory:{name}", title="A change of memory waits for you", body=body))
+        return name
+
+    async def _note(self, kind: str, data: JsonObject, *, workspace: str = "") -> None:
+        await self._d.stores.state.note(Note(kind, workspace=workspace, data=data), self._d.clock.now())
+
+    def _today(self) -> date:
+        return self._d.clock.now().astimezone().date()
+
+
+def _manifest(draft: Draft, batch: Batch) -> JsonObject:
+    rejected: list[Json] = [
+        {"operation": one.record(), "problems": [str(each) for each in problems]}
+        for _, part in draft.parts
+        for one, problems in part.rejected
+    ]
+    return {
+        "phase": "consolidate", "operations": [one.record() for one in draft.accepted], "rejected": rejected,
+        "held": [one.record() for _, part in draft.parts for one, _ in part.held], "dropped": batch.dropped,
+        "evidence": sum(len(group.evidence) for group in batch.groups), "tokens": draft.tokens, "price": draft.price,
+        "calls": draft.calls,
+    }  # fmt: skip
+
+
+def _evidence_record(one: Evidence) -> JsonObject:
+    return {
+        "source": one.source, "moment": one.moment.isoformat(), "day": one.day.isoformat(), "workspace": one.workspace,
+        "tier": one.tier.label, "speaker": one.speaker, "text": one.text,
+    }  # fmt: skip
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other

@@ -1,0 +1,156 @@
+"""A dream's one question a group: evidence and memory in, operations out; what is wrong goes back once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from kairosd.core.budget import Payer, Purse
+from kairosd.core.dream import Operation, operations_schema, read_answer, retired
+from kairosd.core.dream_checks import Examined, Frame, examine
+from kairosd.core.dream_support import stems
+from kairosd.core.evidence import Evidence
+from kairosd.core.memory import Entry, Generation
+from kairosd.core.messages import Form, Message, Prompt, ToolUse
+from kairosd.core.tokens import estimate_text
+from kairosd.engine.asking import Asking, Cost, Reply
+from kairosd.errors import ModelProtocolError
+from kairosd.ports import Model
+from kairosd.prompts import text_of
+
+FORM = "remember"
+WINDOW_SHARE = 4  # of the window: the evidence of one question, and as much again for what is remembered
+ROUNDS = 2  # the question, and one more for what was wrong
+ANSWER_MOST, ANSWER_LEAST = 4096, 512  # tokens
+SHOWN_MOST = 40  # entries
+CHARACTERS_MOST = 200_000  # of an answer; no window holds so much of use
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The evidence of one workspace and one tier."""
+
+    workspace: str
+    evidence: tuple[Evidence, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.workspace}:{self.evidence[0].tier.label}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What came of one question: memory with the accepted operations done, what was dropped and why, what it took."""
+
+    examined: Examined
+    problems: tuple[str, ...]
+    tokens: int
+    price: int | None
+    calls: int
+
+
+class Consolidation:
+    """Asks the model of role `dream`."""
+
+    def __init__(self, asking: Asking, model: Callable[[], Model]) -> None:
+        self._asking = asking
+        self._model = model
+        self.purses = asking.purses
+
+    def room(self) -> int:
+        """The tokens of evidence that one question holds."""
+        return self._model().context // WINDOW_SHARE
+
+    async def ask(self, group: Group, frame: Frame, *, cause: str) -> Answered:
+        """Operations for `group`, checked. What fails is asked for once more with the exact reasons, then dropped.
+
+        Raises `ModelError`, `NoRoom`; `ModelProtocolError` for an answer that is no list of operations, twice.
+        """
+        model, cost, calls = self._model(), Cost(), 0
+        payer = Payer(cause, Purse.DREAM)
+        prompt = question(group, frame.generation, window=model.context)
+        found, wrong = Examined(frame.generation), list[str]()
+        for _ in range(ROUNDS):
+            reply = await self._asking.ask(model, prompt, payer=payer, role="dream")
+            cost.add(reply.price, reply.tokens)
+            calls += 1
+            try:
+                operations, wrong = _read(reply)
+            except (ModelProtocolError, ValueError) as error:
+                wrong = [str(error)]
+                if calls == ROUNDS and not found.accepted:
+                    raise ModelProtocolError(str(error)) from error
+            else:
+                lost = frame.gone + retired(found.accepted)
+                now = examine(operations, replace(frame, generation=found.generation, gone=lost))
+                wrong += _reasons(now)
+                found = _joined(found, now)
+            if not wrong:
+                break
+            prompt = _again(prompt, wrong)
+        return Answered(found, tuple(wrong), cost.tokens, cost.total, calls)
+
+
+def question(group: Group, generation: Generation, *, window: int) -> Prompt:
+    """What the model is shown: entries that have to do with the evidence, then the evidence, as data between marks."""
+    room = window // WINDOW_SHARE
+    shown = _relevant(generation.visible(group.workspace), group.evidence, room=room)
+    told = [f"{one.source} {one.day} {one.speaker}: {one.text}" for one in group.evidence]
+    remembered = [f"{one.id} [{one.key}] {one.text} ({one.kind}, {one.trust.label}, {one.seen})" for one in shown]
+    text = "\n".join(["Remembered:", *(remembered or ["(nothing)"]), "", "Evidence:", *told])
+    mark = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12]
+    message = Message("user", f"begin {mark}\n{text}\nend {mark}")
+    tokens = max(ANSWER_LEAST, min(ANSWER_MOST, window // WINDOW_SHARE))
+    form = Form(FORM, "Say what to remember.", operations_schema())
+    return Prompt(system=text_of("dream"), messages=(message,), form=form, max_tokens=tokens)
+
+
+def fitted(evidence: Sequence[Evidence], room: int) -> bool:
+    """Whether a question has room for all of it."""
+    return sum(estimate_text(one.text) + 24 for one in evidence) <= room
+
+
+def _relevant(entries: Sequence[Entry], evidence: Sequence[Evidence], *, room: int) -> list[Entry]:
+    words = frozenset().union(*(stems(one.text) for one in evidence))
+    near = sorted(
+        entries, key=lambda one: (-len(words & (stems(one.text) | stems(one.key))), -one.seen.toordinal(), one.id)
+    )
+    found: list[Entry] = []
+    for entry in near[:SHOWN_MOST]:
+        room -= estimate_text(entry.text) + 30
+        if room < 0:
+            break
+        found.append(entry)
+    return found
+
+
+def _again(prompt: Prompt, wrong: Sequence[str]) -> Prompt:
+    reasons = "\n".join(f"- {one}" for one in wrong)
+    text = f"These were refused; the others are done:\n{reasons}\nSend only what you can mend; else an empty list."
+    messages = (*prompt.messages, Message("assistant", "(operations)"), Message("user", text[: 8 * prompt.max_tokens]))
+    return replace(prompt, messages=messages)
+
+
+def _reasons(found: Examined) -> list[str]:
+    return [
+        f"{operation.op} {operation.text or ' '.join(operation.targets)}: {'; '.join(map(str, problems))}"[:400]
+        for operation, problems in found.rejected
+    ]
+
+
+def _joined(first: Examined, second: Examined) -> Examined:
+    return replace(
+        second, accepted=(*first.accepted, *second.accepted), held=(*first.held, *second.held),
+        rejected=(*first.rejected, *second.rejected),
+    )  # fmt: skip
+
+
+def _read(reply: Reply) -> tuple[list[Operation], list[str]]:
+    for use in reply.uses:
+        if isinstance(use, ToolUse) and use.name == FORM:
+            if len(json.dumps(dict(use.arguments), default=str)) > CHARACTERS_MOST:
+                raise ModelProtocolError("the answer is longer than any memory needs")
+            return read_answer(use.arguments)
+    raise ModelProtocolError("prose where operations were asked for")

@@ -1,0 +1,138 @@
+"""Keeps the search index up with memory, journal and transcripts: when somebody searches, never by the clock.
+
+The journal leads. Its lines are read on from where the index stands, and a line that says a run has rested or ended
+brings in that run's transcript. So an idle day costs nothing, and a broken index is only made anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from kairosd.core.findable import of_entry, of_line, of_transcript
+from kairosd.core.json import Json
+from kairosd.core.memory import Generation
+from kairosd.core.runs import Run
+from kairosd.core.search import Answers, Layer, Passage, Question
+from kairosd.errors import NotFoundError
+from kairosd.ports import Clock, Index, JournalLines, MemoryStore, Runs, Transcript
+
+BATCH = 2000  # journal lines between two commits
+PATIENCE_SECONDS = 2.0  # what a search waits for the index; it answers with what is there then
+RESTING = frozenset({"run.ended", "run.parked", "run.interrupted"})
+JOURNAL_MARK, MEMORY_MARK, REBUILD_MARK = "journal", "memory", "rebuild"
+
+Line = Mapping[str, Json]
+
+
+class Record(Protocol):
+    """What of the stores an index is made of."""
+
+    @property
+    def runs(self) -> Runs: ...
+    @property
+    def transcripts(self) -> Transcript: ...
+
+
+class Indexer:
+    """Searches, and keeps what it searches fresh. One a daemon."""
+
+    def __init__(
+        self, index: Index, record: Record, *, journal: JournalLines, memory: MemoryStore, clock: Clock
+    ) -> None:
+        self._index = index
+        self._record = record
+        self._journal = journal
+        self._memory = memory
+        self._clock = clock
+        self._turn = asyncio.Lock()
+
+    async def search(self, question: Question) -> Answers:
+        """The best answers. Raises `StoreError`."""
+        behind = not await self.catch_up(PATIENCE_SECONDS)
+        today = self._clock.now().astimezone().date()
+        return Answers(await asyncio.to_thread(self._index.search, question, today=today), behind)
+
+    async def catch_up(self, seconds: float | None = None, progress: Callable[[int], None] | None = None) -> bool:
+        """Reads what is new, for at most about `seconds`; False = there is more. `progress` hears journal numbers."""
+        began = self._clock.monotonic()
+        async with self._turn:
+            marks = await asyncio.to_thread(self._index.marks)
+            await self._entries(marks)
+            cursor = int(marks.get(JOURNAL_MARK, "0"))
+            while lines := await asyncio.to_thread(self._journal.after, cursor, limit=BATCH):
+                cursor = _number(lines[-1])
+                await self._lines(lines, cursor)
+                if progress is not None:
+                    progress(cursor)
+                if seconds is not None and self._clock.monotonic() - began > seconds:
+                    return False
+        return True
+
+    async def rebuild(self, progress: Callable[[int], None] | None = None) -> Mapping[str, int]:
+        """Makes the index anew from what is on disk, or goes on with that; passages by layer."""
+        async with self._turn:
+            marks = await asyncio.to_thread(self._index.marks)
+            if not marks.get(REBUILD_MARK):
+                await asyncio.to_thread(self._index.clear)
+                await asyncio.to_thread(self._index.put, (), {REBUILD_MARK: "begun"})
+        await self.catch_up(progress=progress)
+        await asyncio.to_thread(self._index.put, (), {REBUILD_MARK: ""})
+        return await asyncio.to_thread(self._index.counts)
+
+    async def drop(self, sources: Sequence[str]) -> None:
+        """What was forgotten is found no more."""
+        async with self._turn:
+            await asyncio.to_thread(self._index.drop, sources)
+
+    async def _entries(self, marks: Mapping[str, str]) -> None:
+        generation = await asyncio.to_thread(self._memory.load)
+        mark = f"{generation.number} {generation.digest}"
+        if marks.get(MEMORY_MARK) != mark:
+            entries = [of_entry(entry) for entry in generation.entries]
+            await asyncio.to_thread(self._index.replace, Layer.MEMORY, entries, marks={MEMORY_MARK: mark})
+            await asyncio.to_thread(self._index.drop, forgotten(generation))
+
+    async def _lines(self, lines: Sequence[Line], cursor: int) -> None:
+        runs = await self._runs({str(line.get("cause" if _is_call(line) else "id")) for line in lines if _of_run(line)})
+        taints = {name: run.taint for name, run in runs.items()}
+        passages = [passage for line in lines if (passage := of_line(line, taints)) is not None]
+        rested = {str(line.get("id")) for line in lines if line.get("kind") in RESTING}
+        for name in sorted(rested & runs.keys()):
+            passages += await self._transcript(runs[name])
+        hidden = set(forgotten(await asyncio.to_thread(self._memory.load)))
+        kept = [passage for passage in passages if passage.source not in hidden]
+        await asyncio.to_thread(self._index.put, kept, {JOURNAL_MARK: str(cursor)})
+
+    async def _transcript(self, run: Run) -> list[Passage]:
+        entries = await self._record.transcripts.read(run.id)
+        at = run.started or run.created
+        return list(of_transcript(run.id, entries, workspace=run.workspace, taint=run.taint, at=at))
+
+    async def _runs(self, names: set[str]) -> dict[str, Run]:
+        found = {}
+        for name in names:
+            try:
+                found[name] = await self._record.runs.get(name)
+            except NotFoundError:
+                continue  # of another home's journal, or long gone
+        return found
+
+
+def forgotten(generation: Generation) -> list[str]:
+    """The sources of what the owner made Kairos forget: they would say it still."""
+    return [source for past in generation.history if past.entry is None for source in past.sources]
+
+
+def _of_run(line: Line) -> bool:
+    return str(line.get("kind", "")).startswith(("run.", "call."))
+
+
+def _is_call(line: Line) -> bool:
+    return str(line.get("kind", "")).startswith("call.")
+
+
+def _number(line: Line) -> int:
+    number = line.get("seq")
+    return number if isinstance(number, int) else 0

@@ -1,0 +1,37 @@
+"""The index that search asks, and what a run may do with memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from typing import Protocol
+
+from kairosd.core.search import Found, Layer, Passage, Question
+
+
+class Index(Protocol):
+    """A derived index of passages. All methods block: call them in a thread. All raise `StoreError`."""
+
+    def put(self, passages: Iterable[Passage], marks: Mapping[str, str]) -> None:
+        """Adds passages, in place of those with the same source, and remembers `marks`, in one transaction."""
+
+    def replace(self, layer: Layer, passages: Iterable[Passage], *, marks: Mapping[str, str]) -> None:
+        """Makes `passages`, which stand alone, all that there is of `layer`."""
+
+    def drop(self, sources: Sequence[str]) -> int:
+        """Takes passages out; how many there were. Their neighbours keep no word of them."""
+
+    def marks(self) -> dict[str, str]:
+        """What was remembered with the passages: how far each source of them has been read."""
+
+    def counts(self) -> dict[str, int]:
+        """Passages by layer."""
+
+    def clear(self) -> None:
+        """Forgets everything."""
+
+    def search(self, question: Question, *, today: date) -> Sequence[Found]:
+        """The best answers, best first; `today` is the local day that "yesterday" is understood by."""
+
+    def close(self) -> None:
+        """Closes the file; the next call opens it again."""

@@ -1,0 +1,212 @@
+"""What runs remember, find again, and may not: through the real engine, memory, index and journal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from tests.engine_bench import Bench, Setup, open_setup
+from tests.fakes import decides, says, use
+
+from kairosd.core.events import Tier
+from kairosd.core.memory import Entry, Generation, Kind
+from kairosd.core.runs import RunState
+from kairosd.core.tokens import estimate_text
+from kairosd.store.journal_files import read_lines
+from kairosd.store.memory import MemoryFolder
+
+pytestmark = pytest.mark.anyio
+
+GOAL = "remember that the staging deploy runs on Hetzner, port 9090"
+FACT = "The staging deploy runs on Hetzner, port 9090"
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> Iterator[Setup]:
+    with open_setup(tmp_path) as made:
+        yield made
+
+
+def memory(bench: Bench) -> Generation:
+    return MemoryFolder(bench.ground.place.memory, bench.setup.clock).load()
+
+
+async def told(bench: Bench, goal: str, *calls: object) -> tuple[str, ...]:
+    """The results of a run with `goal` that makes `calls`, each in a turn of its own."""
+    for call in calls:
+        bench.setup.actor.add(says("", call))  # type: ignore[arg-type]
+    bench.setup.actor.add(says("done"))
+    return tuple(await bench.results(await bench.tell(goal)))
+
+
+async def written(bench: Bench, run: str) -> None:
+    """Until the journal's own thread has written that the run has ended."""
+    while not any(line["kind"] == "run.ended" and line["id"] == run for line in read_lines(bench.ground.place.journal)):
+        await asyncio.sleep(0.01)
+
+
+async def test_what_the_owner_says_is_remembered_and_found_by_a_later_run(setup: Setup) -> None:
+    async with setup.running() as bench:
+        (kept,) = await told(bench, GOAL, use("remember", text=FACT, key="deploy.staging"))
+        assert "remembered as m:" in kept
+        (entry,) = memory(bench).entries
+        assert (entry.key, entry.scope, entry.trust, entry.kind) == ("deploy.staging", "app", Tier.OWNER, Kind.PROJECT)
+        (found,) = await told(bench, "which port?", use("memory_search", question="which port does the deploy use?"))
+    assert FACT in found
+    assert f"m:{entry.id} (memory, owner)" in found
+
+
+async def test_nothing_made_up_is_remembered(setup: Setup) -> None:
+    async with setup.running() as bench:
+        (refused,) = await told(bench, GOAL, use("remember", text="The staging deploy runs on Azure, port 8080"))
+        assert "not remembered" in refused
+        assert "8080" in refused
+        assert memory(bench).entries == ()
+
+
+async def test_no_secret_is_remembered(setup: Setup) -> None:
+    secret = "ghp_0123456789abcdefghijABCDEFGHIJ456789"
+    async with setup.running() as bench:
+        (refused,) = await told(bench, f"the token is {secret}", use("remember", text=f"the token is {secret}"))
+        assert "secret" in refused
+        assert memory(bench).entries == ()
+
+
+async def test_the_same_again_is_a_confirmation_and_a_new_value_a_successor(setup: Setup) -> None:
+    async with setup.running() as bench:
+        await told(bench, GOAL, use("remember", text=FACT, key="deploy.staging"))
+        (again,) = await told(bench, GOAL, use("remember", text=f"{FACT}."))
+        assert "known already" in again
+        assert len(memory(bench).entries) == 1
+        goal = "the staging deploy runs on Hetzner, port 9191 now"
+        text = "The staging deploy runs on Hetzner, port 9191"
+        (moved,) = await told(bench, goal, use("remember", text=text, key="deploy.staging"))
+        assert "in place of" in moved
+        (entry,) = memory(bench).entries
+        assert "9191" in entry.text
+        assert [past.reason for past in memory(bench).history] == ["supersede"]
+
+
+async def test_what_a_run_saw_is_trusted_less_than_what_the_owner_said(setup: Setup) -> None:
+    setup.write("deploy.toml", "host = 'hetzner'\nport = 7777\n")
+    async with setup.running() as bench:
+        results = await told(
+            bench, "look at the deploy", use("read", path="deploy.toml"),
+            use("remember", text="In deploy.toml host = 'hetzner' and port = 7777", kind="feedback"),
+            use("remember", text="In deploy.toml host = 'hetzner' and port = 7777"),
+        )  # fmt: skip
+        assert "comes from the owner's words only" in results[1]
+        (entry,) = memory(bench).entries
+    assert entry.trust is Tier.LOCAL
+
+
+async def test_a_run_of_the_owners_may_take_back_and_another_proposes(setup: Setup) -> None:
+    async with setup.running() as bench:
+        await told(bench, GOAL, use("remember", text=FACT, key="deploy.staging"))
+        (entry,) = memory(bench).entries
+        goal = "forget the staging deploy on Hetzner, port 9090: it is gone"
+        (gone,) = await told(bench, goal, use("forget", id=f"m:{entry.id}", reason="the owner said so"))
+        assert "taken back" in gone
+        assert memory(bench).entries == ()
+        assert [past.entry for past in memory(bench).history] == [entry]
+
+
+async def test_the_journal_and_turns_are_found_without_the_run_that_asks(setup: Setup) -> None:
+    async with setup.running() as bench:
+        setup.actor.add(says("The heron sleeps on one leg."))
+        first = await bench.tell("how does a heron sleep?")
+        await written(bench, first)
+        (found,) = await told(bench, "look back", use("memory_search", question="heron sleeping", layer="transcript"))
+        (none,) = await told(bench, "look back", use("memory_search", question="heron", when="2001-01-01"))
+        (wrong,) = await told(bench, "look back", use("memory_search", question="heron", when="whenever"))
+    assert f"{first}#" in found
+    assert "one leg" in found
+    assert "0 found" in none
+    assert "must be days" in wrong
+
+
+async def test_one_workspace_finds_nothing_of_another(setup: Setup) -> None:
+    setup.second = True
+    async with setup.running() as bench:
+        await told(bench, GOAL, use("remember", text=FACT))
+        setup.actor.add(says("", use("memory_search", question="staging deploy Hetzner port")), says("done"))
+        run = str((await bench.engine.desk.tell("look", "lib", folder=None))["run"])
+        await bench.quiet()
+        (found,) = await bench.results(run)
+    assert "[0 found" in found
+
+
+async def test_memory_stands_in_the_prompts_of_its_workspace_alone(setup: Setup) -> None:
+    """I22: the third section, the same for every turn of a run, also where the run itself has remembered something."""
+    setup.second = True
+    async with setup.running() as bench:
+        await told(bench, GOAL, use("remember", text=FACT))
+        (entry,) = memory(bench).entries
+        (bench.ground.place.memory / "pins.md").write_text("Ask before anything is published.\n")
+        again = "the staging database is PostgreSQL 16"
+        await told(bench, again, use("remember", text="The staging database is PostgreSQL 16"))
+        turns = setup.actor.prompts[-2:]
+        assert len({prompt.system for prompt in turns}) == 1, "what a run remembers does not change its own prefix"
+        await told(bench, "look")
+        system = setup.actor.prompts[-1].system
+        assert f"- {FACT} (owner, seen 2026-03-02, m:{entry.id})" in system
+        assert "PostgreSQL 16" in system
+        assert "Ask before anything is published. (pinned by the owner)" in system
+        assert "look before you rely on it" in system
+        setup.actor.add(says("done"))
+        await bench.engine.desk.tell("look", "lib", folder=None)
+        await bench.quiet()
+        assert FACT not in setup.actor.prompts[-1].system
+        assert "Ask before anything" in setup.actor.prompts[-1].system
+
+
+async def test_the_deciding_model_is_shown_memory_of_the_workspace(setup: Setup) -> None:
+    setup.second = True
+    async with setup.running() as bench:
+        await told(bench, GOAL, use("remember", text=FACT))
+        setup.decider.add(decides("ignore"))
+        await bench.hint()
+        await bench.advance(600)
+        shown = setup.decider.prompts[-1].messages[0].text
+        assert f"- {FACT} (owner" in shown
+        (setup.folder / "lib/b.txt").write_text("x")
+        setup.decider.add(decides("ignore"))
+        await bench.submit(workspace="lib")
+        await bench.advance(600)
+        assert len(setup.decider.prompts) == 2
+        assert FACT not in setup.decider.prompts[-1].messages[0].text
+
+
+async def test_a_small_window_holds_less_of_memory_and_its_tools_not_at_all(setup: Setup) -> None:
+    setup.actor.context, setup.actor.by_schema = 8192, True  # type: ignore[misc]
+    setup.failures = True  # how often a guided model is asked is for other tests
+    async with setup.running() as bench:
+        base = memory(bench)
+        entries = tuple(
+            Entry(f"aaaa{number:04x}", f"fact.n{number}", f"Service number{number} listens on port {9000 + number}.",
+                  scope="app", sources=("j1",), trust=Tier.OWNER)
+            for number in range(200)
+        )  # fmt: skip
+        MemoryFolder(bench.ground.place.memory, setup.clock).commit(replace(base, entries=entries), base=base)
+        setup.actor.add(*[says("done")] * 3)
+        await bench.tell("change the port in README.md")
+        prompt = setup.actor.prompts[0]
+    shown = [line for line in prompt.system.splitlines() if "m:aaaa" in line]
+    assert 5 < len(shown) < 30
+    assert not {"remember", "forget", "memory_search"} & {tool.name for tool in prompt.tools}
+    assert estimate_text(prompt.system) + sum(estimate_text(json.dumps(asdict(one))) for one in prompt.tools) < 2000
+
+
+async def test_a_memory_that_cannot_be_read_ends_no_run(setup: Setup) -> None:
+    async with setup.running() as bench:
+        await told(bench, GOAL, use("remember", text=FACT))
+        for manifest in (bench.ground.place.memory / "gen").glob("*/manifest.json"):
+            manifest.write_text("{")
+        setup.actor.add(says("done"))
+        run = await bench.tell("look")
+        assert (await bench.run(run)).state is not RunState.FAILED
+        assert FACT not in setup.actor.prompts[-1].system

@@ -1,0 +1,122 @@
+"""What of the journal is evidence: the table in docs/memory.md is the one the code reads; nothing else counts."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from tests.dreams import entry, line, said
+
+import kairosd
+from kairosd.core.events import Tier
+from kairosd.core.evidence import NOISE, RULES, Evidence, gather, grouped, rule_of
+from kairosd.core.secrets import Scrubber
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs/memory.md").read_text("utf-8")
+
+
+def found(*lines: dict[str, object], memory: tuple[object, ...] = ()) -> tuple[Evidence, ...]:
+    return gather(lines, memory, scrub=Scrubber(), zone=UTC).evidence  # type: ignore[arg-type]
+
+
+def test_the_table_is_the_one_the_code_reads() -> None:
+    rows = re.findall(r"^\| `([\w.]+)` \| (.*?) \| (.*?) \| `(\w+)` \| (.*?) \|$", PAGE, re.MULTILINE)
+    assert [(kind, speaker, Tier.parse(tier)) for kind, _, speaker, tier, _ in rows] == [
+        (rule.kind, rule.speaker, rule.tier) for rule in RULES
+    ]
+    for (_, where, _, _, takes), rule in zip(rows, RULES, strict=True):
+        assert re.findall(r"`([^`]+)`", takes) == list(rule.takes)
+        assert re.findall(r"`([^`]+)`", where) == [
+            word for name, values in rule.where.items() for word in (name, *values)
+        ]
+    noise = re.findall(r"^\| `([\w.]+)` \| ([^|]*) \|$", PAGE, re.MULTILINE)
+    assert noise == [*NOISE]
+
+
+def test_every_kind_of_line_there_is_has_been_thought_of() -> None:
+    code = "\n".join(path.read_text("utf-8") for path in Path(next(iter(kairosd.__path__))).rglob("*.py"))
+    kinds = set(re.findall(r"""\bNote\(\s*f?"([a-z_]+\.?)""", code))
+    kinds |= {f"{name}." for name in re.findall(r"\bof_(?:run|event|decision|task)\(\s*\"([a-z]+)\.", code)}
+    known = {rule.kind.partition(".")[0] + "." for rule in RULES} | {prefix for prefix, _ in NOISE}
+    assert len(kinds) > 10
+    assert kinds - known == set()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        line(1, "decision.made", {"reason": "Deploys run on Hetzner now", "goal": "Deploy now"}, tier="owner"),
+        line(1, "notice.queued", {"title": "Deploys run on Hetzner now"}),
+        line(1, "dream.committed", {"text": "Deploys run on Hetzner now"}, tier="owner"),
+        line(1, "memory.proposed", {"reason": "Deploys run on Hetzner now"}, tier="owner"),
+        line(1, "run.ended", {"state": "done_unchecked", "result": "Deploys run on Hetzner now"}, tier="owner"),
+        line(1, "run.ended", {"state": "failed", "result": "Deploys run on Hetzner now"}, tier="owner"),
+        line(1, "call.succeeded", {"tool": "read", "characters": 100}),
+        line(1, "call.succeeded", {"tool": "memory_search", "result": "Deploys run on Hetzner now"}),
+        line(1, "call.succeeded", {"tool": "notify", "result": "Deploys run on Hetzner now"}),
+        line(1, "call.failed", {"tool": "shell", "result": "Deploys run on Hetzner now"}),
+        line(1, "event.received", {"source": "tick", "text": {"message": "Deploys run on Hetzner"}}, tier="owner"),
+        line(1, "made.up", {"source": "owner", "text": {"message": "Deploys run on Hetzner now"}}, tier="owner"),
+        {**said(1, "Deploys run on Hetzner now"), "data": "broken"},
+        said(1, "Deploys run on Hetzner now", ws=""),
+        said(1, "thanks!"), said(1, "ok"), said(1, "go on"), said(1, "x"),
+        said(1, "the token is ghp_" + "a1B2c3D4e5" * 4),
+        line(1, "call.succeeded", {"tool": "shell", "result": "npm warn deprecated package left-pad"}),
+    ],
+)  # fmt: skip
+def test_noise_secrets_and_own_output_are_no_evidence(given: dict[str, object]) -> None:
+    assert found(given) == ()
+
+
+def test_the_owners_words_have_their_tier_and_the_day_they_were_said() -> None:
+    (one,) = found(said(7, "We moved deploys to Fly.io yesterday."))
+    assert (one.source, one.tier, one.workspace, one.day) == ("j7", Tier.OWNER, "app", date(2026, 11, 20))
+    assert one.text == "We moved deploys to Fly.io 2026-11-19."
+    east = gather([said(7, "Fly.io it is since today.")], (), scrub=Scrubber(), zone=timezone(timedelta(hours=13)))
+    assert east.evidence[0].text == "Fly.io it is since 2026-11-21."
+
+
+@pytest.mark.parametrize(
+    ("tier", "wanted"),
+    [("owner", Tier.LOCAL), ("collaborator", Tier.COLLABORATOR), ("public", Tier.PUBLIC), ("", Tier.PUBLIC)],
+)
+def test_no_run_proves_more_than_it_has_read(tier: str, wanted: Tier) -> None:
+    data = {"state": "done", "goal": "look at the parser", "result": "The parser accepts ISO weeks."}
+    (one,) = found(line(3, "run.ended", data, id="r_1", tier=tier))
+    assert one.tier is wanted
+
+
+def test_a_call_has_the_lowest_tier_its_run_ever_had() -> None:
+    call = line(2, "call.succeeded", {"tool": "git_commit", "result": "4f3a9c1d fix the parser"}, cause="r_1")
+    assert found(call)[0].tier is Tier.COLLABORATOR, "nothing is known of its run"
+    started = line(1, "run.started", {"goal": "x"}, id="r_1", tier="owner")
+    assert found(started, call)[0].tier is Tier.LOCAL
+    ended = line(3, "run.parked", {"on": "x"}, id="r_1", tier="public")
+    assert found(started, call, ended)[0].tier is Tier.PUBLIC
+
+
+def test_repetitions_and_echoes_are_dropped_and_the_cursor_moves_past_all() -> None:
+    memory = (entry("aaaa0001", "parser.weeks", "The parser accepts ISO weeks."),)
+    echo = line(3, "run.ended", {"state": "done", "result": "The parser accepts ISO weeks."}, id="r_1", tier="owner")
+    lines = [said(1, "Deploys run on Hetzner."), said(2, "Deploys run on Hetzner!"), echo, line(9, "tick.skipped", {})]
+    made = gather(lines, memory, scrub=Scrubber(), zone=UTC, after=0)
+    assert [one.source for one in made.evidence] == ["j1"]
+    assert made.upto == 9
+    assert dict(made.dropped) == {"repeated": 1, "echo": 1, "noise": 1}
+    (again,) = found(said(4, "The parser accepts ISO weeks."), memory=memory)
+    assert again.tier is Tier.OWNER, "what the owner says again confirms it"
+
+
+def test_tiers_and_workspaces_are_never_mixed_in_one_question() -> None:
+    commit = line(2, "call.succeeded", {"tool": "git_commit", "result": "4f3a9c1d fix the parser"}, cause="r_1")
+    groups = grouped(found(said(1, "Deploys run on Hetzner."), said(3, "Deploys run on Fly.io.", ws="lib"), commit))
+    assert list(groups) == [("app", Tier.OWNER), ("app", Tier.COLLABORATOR), ("lib", Tier.OWNER)]
+
+
+def test_every_rule_can_be_met() -> None:
+    for rule in RULES:
+        data = {name: values[0] for name, values in rule.where.items()}
+        assert rule_of(line(1, rule.kind, data)) is rule
