@@ -39,7 +39,7 @@ def main() -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         try:
             agent.run(sys.stdin.read())
-        except Exception as error:  # a prompt that outgrows the window ends it so
+        except Exception as error:  # noqa: BLE001 - a prompt that outgrows the window ends it so
             failed = type(error).__name__
     extra = agent.messages[-1].get("extra", {}) if agent.messages else {}
     usages = [_usage(message) for message in agent.messages if message.get("role") == "assistant"]
