@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from kairosd.core.json import Json, JsonObject
 from kairosd.core.messages import (
+    TAKES_BACK,
     Done,
     Form,
     Message,
     Prompt,
     StreamPart,
     TextDelta,
+    ToolResult,
     ToolSpec,
     ToolUse,
     UseBroken,
@@ -99,15 +101,14 @@ def form_text(form: Form) -> str:
 
 def plain_messages(messages: tuple[Message, ...]) -> list[JsonDict]:
     """The history as text: calls as the JSON the model wrote, results under a heading that no reply looks like."""
-    names = {use.id: use.name for message in messages for use in message.uses}
+    uses = {use.id: use for message in messages for use in message.uses}
+    vain = _in_vain(messages)
     rendered: list[JsonDict] = []
     for message in messages:
-        parts = [_call_text(use) for use in message.uses]
-        parts += [
-            f"# {names.get(result.id, 'tool')} {_outcome(result.error)}\n{result.text}" for result in message.results
-        ]
+        parts = [_call_text(use) for use in message.uses if use.id not in vain]
+        parts += [_result_text(result, uses.get(result.id), vain=vain) for result in message.results]
         # A reply that was a call may hold nothing but the call: prose before it would teach the model to write some.
-        text = "\n\n".join([*parts, message.text] if message.text and not message.uses else parts)
+        text = "\n\n".join([*parts, message.words] if message.words and not message.uses else parts)
         if text and rendered and rendered[-1]["role"] == message.role:
             rendered[-1]["content"] += f"\n\n{text}"
         elif text:
@@ -173,8 +174,28 @@ def _call_text(use: ToolUse) -> str:
     return json.dumps({"tool": use.name, "arguments": use.arguments}, ensure_ascii=False)
 
 
-def _outcome(error: bool) -> str:
-    return "failed" if error else "returned"
+def _result_text(result: ToolResult, use: ToolUse | None, *, vain: Collection[str]) -> str:
+    name = use.name if use else "tool"
+    if use is None or use.id not in vain:
+        return f"# {name} {'failed' if result.error else 'returned'}\n{result.text}"
+    if use.id.startswith(TAKES_BACK):
+        return "# that change was taken back, since it did not help"
+    told = ", ".join(f"{key} {json.dumps(value, ensure_ascii=False)}" for key, value in use.arguments.items())
+    return f"# {name} was tried with {told}\n{result.text}"
+
+
+def _in_vain(messages: tuple[Message, ...]) -> frozenset[str]:
+    """The calls that failed, and changes that were taken back: shown as calls, a small model would make them again."""
+    found: set[str] = set()
+    change = ""
+    for message in messages:
+        found |= {result.id for result in message.results if result.error}
+        for use in message.uses:
+            if use.id.startswith(TAKES_BACK):
+                found |= {use.id, change}
+            elif use.name == "edit":
+                change = use.id
+    return frozenset(found)
 
 
 def _first_line(text: str) -> str:

@@ -23,7 +23,7 @@ from kairosd.core.messages import (
 )
 from kairosd.models.answers import arguments_of, plain_schema
 from kairosd.models.deps import ModelDeps
-from kairosd.models.dialect import ROOM, ROOM_TOKENS, Call, JsonDict, Quirks, whole
+from kairosd.models.dialect import ROOM, ROOM_TOKENS, Call, JsonDict, Quirks, valid_name, whole
 from kairosd.models.exchange import Exchange, Served, endpoint_of
 from kairosd.models.refusals import StreamError, error_in
 from kairosd.ports import Model
@@ -34,6 +34,8 @@ VERSION = "2023-06-01"
 # Opus, Sonnet and Haiku 5.5 refuse a forced tool and take a schema for the answer instead; older models and most
 # compatible servers know only the forced tool. The refusal costs nothing and is met once per process.
 ANSWER_SCHEMA = "answer-schema"
+# The API takes four at most: tools, system, and two in the messages. What comes before one is cached as a whole.
+BREAKPOINT: JsonDict = {"cache_control": {"type": "ephemeral"}}
 STOPS: Mapping[str, Literal["end", "tool_use", "length", "refusal"]] = {
     "tool_use": "tool_use",
     "max_tokens": "length",
@@ -73,15 +75,17 @@ class _Messages:
         return {"x-api-key": self.key, "anthropic-version": VERSION}
 
     def call(self, prompt: Prompt, quirks: Quirks) -> Call:
+        messages = _messages(prompt.messages)
+        if prompt.form is None:
+            _mark_ends(messages)
         body: JsonDict = {
             "model": self.model,
             "max_tokens": prompt.max_tokens + (ROOM_TOKENS if ROOM in quirks else 0),
             "stream": True,
-            "messages": _messages(prompt.messages),
+            "messages": messages,
         }
         if prompt.system:
-            # One breakpoint: the cache key covers the tools, which come first, and the whole system text.
-            body["system"] = [{"type": "text", "text": prompt.system, "cache_control": {"type": "ephemeral"}}]
+            body["system"] = [{"type": "text", "text": prompt.system, **BREAKPOINT}]
         if prompt.form is not None:
             body.update(_form(prompt.form, quirks))
         elif prompt.tools:
@@ -89,6 +93,7 @@ class _Messages:
                 {"name": tool.name, "description": tool.description, "input_schema": tool.schema}
                 for tool in prompt.tools
             ]
+            body["tools"][-1] |= BREAKPOINT
         return Call("/v1/messages", self.headers(), body)
 
     def reader(self, prompt: Prompt) -> _MessagesReader:
@@ -96,6 +101,15 @@ class _Messages:
 
     def learn(self, refusal: str) -> str | None:
         return ANSWER_SCHEMA if "tool_choice" in refusal or "forced tool" in refusal.lower() else None
+
+
+def _mark_ends(messages: list[JsonDict]) -> None:
+    """Marks the end of the prompt, and that of the one before it.
+
+    From a mark the API looks back over 20 blocks only for what it has cached, and a turn of ten calls adds as many.
+    """
+    for message in [each for each in messages if each["role"] == "user"][-2:]:
+        message["content"][-1] |= BREAKPOINT
 
 
 def _form(form: Form, quirks: Quirks) -> JsonDict:
@@ -107,13 +121,17 @@ def _form(form: Form, quirks: Quirks) -> JsonDict:
 
 def _messages(messages: tuple[Message, ...]) -> list[JsonDict]:
     rendered: list[JsonDict] = []
+    given: set[str] = set()
+    ids: dict[str, str] = {}  # each id as it was given to the API: that of its last use, to which a result belongs
     for message in messages:
         # Results come first: the API refuses text between a tool's use and its result.
-        content: list[JsonDict] = [_result(result) for result in message.results]
-        if message.text.strip():  # an empty text block is refused
-            content.append({"type": "text", "text": message.text})
+        content: list[JsonDict] = [_result(result, ids.get(result.id, result.id)) for result in message.results]
+        if message.words.strip():  # an empty text block is refused
+            content.append({"type": "text", "text": message.words})
+        ids |= _fresh_ids(message, taken=given)
         content += [
-            {"type": "tool_use", "id": use.id, "name": use.name, "input": dict(use.arguments)} for use in message.uses
+            {"type": "tool_use", "id": ids[use.id], "name": valid_name(use.name), "input": dict(use.arguments)}
+            for use in message.uses
         ]
         if content and rendered and rendered[-1]["role"] == message.role:
             rendered[-1]["content"] += content
@@ -122,8 +140,20 @@ def _messages(messages: tuple[Message, ...]) -> list[JsonDict]:
     return rendered
 
 
-def _result(result: ToolResult) -> JsonDict:
-    block: JsonDict = {"type": "tool_result", "tool_use_id": result.id, "content": result.text or "(nothing)"}
+def _fresh_ids(message: Message, *, taken: set[str]) -> dict[str, str]:
+    """Ids that the API takes, none of them `taken`: a model before this one may have had the same ids every turn."""
+    found: dict[str, str] = {}
+    for use in message.uses:
+        name = valid_name(use.id)
+        while name in taken:
+            name = f"{name[:50]}_{len(taken)}"
+        taken.add(name)
+        found[use.id] = name
+    return found
+
+
+def _result(result: ToolResult, use: str) -> JsonDict:
+    block: JsonDict = {"type": "tool_result", "tool_use_id": use, "content": result.text or "(nothing)"}
     return {**block, "is_error": True} if result.error else block
 
 
@@ -138,7 +168,7 @@ class _Block:
 
 class _MessagesReader:
     def __init__(self) -> None:
-        self.thought = False
+        self.begun = self.thought = False
         self._blocks: dict[int, _Block] = {}
         self._usage: dict[str, int] = {}
         self._stop: str | None = None
@@ -170,6 +200,7 @@ class _MessagesReader:
         self._blocks[index] = _Block(
             block["type"], str(block.get("id", "")), str(block.get("name", "")), given=block.get("input") or {}
         )
+        self.begun = True
         self.thought = self.thought or block["type"] in ("thinking", "redacted_thinking")
         if block["type"] == "text" and block.get("text"):
             yield TextDelta(block["text"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -51,6 +52,11 @@ class Dialect(Protocol):
 
     def learn(self, refusal: str) -> str | None:
         """The quirk that a 400 with this message asks for, if it is a known one."""
+
+
+def valid_name(text: str) -> str:
+    """A name or an id as every provider takes it back; one that another server gave may be empty or hold anything."""
+    return re.sub(r"[^a-zA-Z0-9_-]", "_", text)[:64] or "unknown"
 
 
 def whole(value: object) -> int | None:

@@ -42,6 +42,7 @@ class LocalModel:
 
     provider = "local"
     thinking = 0
+    by_schema = True
 
     def __init__(
         self, name: str, section: ModelSection, *, deps: ModelDeps, idle_seconds: float = IDLE_SECONDS

@@ -32,7 +32,7 @@ from kairosd.models.answers import (
     tools_text,
 )
 from kairosd.models.deps import ModelDeps
-from kairosd.models.dialect import ROOM, ROOM_TOKENS, Call, JsonDict, Quirks, whole
+from kairosd.models.dialect import ROOM, ROOM_TOKENS, Call, JsonDict, Quirks, valid_name, whole
 from kairosd.models.exchange import Exchange, Served, endpoint_of
 from kairosd.models.refusals import StreamError, error_in
 from kairosd.ports import Model
@@ -43,6 +43,7 @@ OLD_LIMIT = "old-limit"  # the server knows max_tokens only
 NEW_LIMIT = "new-limit"  # the model refuses max_tokens (reasoning models: it would not cover their thinking)
 NO_SCHEMA = "no-schema"  # the server cannot constrain an answer to a schema
 NO_REASONING = "no-reasoning"  # the model takes tools here only when it does not reason
+WARMER, WARMEST = 0.35, 1.0  # temperature for each answer in vain, and at most
 NO_USAGE = "no-usage"  # the server does not know stream_options
 STOPS: Mapping[str, Literal["end", "tool_use", "length", "refusal"]] = {
     "tool_calls": "tool_use",
@@ -68,6 +69,7 @@ class OpenAIModel(Served):
         endpoint = endpoint_of(name, section, base_url=base, key=deps.api_key)
         exchange = Exchange(self._dialect, endpoint, deps=deps, json_answers=by_schema)
         super().__init__(name, section, exchange=exchange)
+        self.by_schema = by_schema
 
     async def check(self) -> str:
         status, body = await self._exchange.get("/models", self._dialect.headers())
@@ -107,6 +109,8 @@ class ChatCompletions:
             self._limit(quirks): prompt.max_tokens + (ROOM_TOKENS if ROOM in quirks else 0),
             **self.extra,
         }
+        if self.by_schema and prompt.vary:
+            body["temperature"] = min(WARMEST, WARMER * prompt.vary)
         if NO_REASONING in quirks:
             body["reasoning_effort"] = "none"
         if NO_USAGE not in quirks:
@@ -155,7 +159,7 @@ def _answer_schema(prompt: Prompt, *, by_schema: bool) -> JsonDict | None:
     if prompt.form is not None:
         return _named(prompt.form)
     if prompt.tools and by_schema:
-        return {"name": "call", "schema": tools_schema(prompt.tools)}
+        return {"name": "call", "schema": tools_schema(prompt.narrowed or prompt.tools)}
     return None
 
 
@@ -172,12 +176,16 @@ def _native(message: Message) -> Iterable[JsonDict]:
     for result in message.results:
         text = f"Error: {result.text}" if result.error else result.text
         yield {"role": "tool", "tool_call_id": result.id, "content": text}
-    if not message.text and not message.uses:
+    if not message.words and not message.uses:
         return
-    rendered: JsonDict = {"role": message.role, "content": message.text or None}
+    rendered: JsonDict = {"role": message.role, "content": message.words or None}
     if message.uses:
         rendered["tool_calls"] = [
-            {"id": use.id, "type": "function", "function": {"name": use.name, "arguments": json.dumps(use.arguments)}}
+            {
+                "id": use.id,
+                "type": "function",
+                "function": {"name": valid_name(use.name), "arguments": json.dumps(use.arguments)},
+            }
             for use in message.uses
         ]
     yield rendered
@@ -194,7 +202,7 @@ class ChunkReader:
     """Reads `chat.completion.chunk` events; unknown fields are skipped."""
 
     def __init__(self) -> None:
-        self.thought = False
+        self.begun = self.thought = False
         self._calls: dict[int, _PartialCall] = {}
         self._usage = Usage()
         self._finish: str | None = None
@@ -223,6 +231,7 @@ class ChunkReader:
 
     def _choice(self, choice: JsonDict) -> Iterable[StreamPart]:
         delta = choice.get("delta") or {}
+        self.begun = self.begun or any(delta.get(name) for name in delta if name != "role")
         self.thought = self.thought or bool(delta.get("reasoning_content") or delta.get("reasoning"))
         if delta.get("content"):
             yield TextDelta(delta["content"])
@@ -236,10 +245,13 @@ class ChunkReader:
             yield from self._complete()
 
     def _call(self, index: int, call: JsonDict) -> Iterable[StreamPart]:
-        if index not in self._calls:
+        function = call.get("function") or {}
+        had = self._calls.get(index)
+        # Some servers count every call as the first: another id with a name of its own is another call.
+        if had is None or (had.id and function.get("name") and call.get("id") not in (None, "", had.id)):
             yield from self._complete()  # calls come one after the other: a new one says that the last is whole
             self._calls[index] = _PartialCall()
-        partial, function = self._calls[index], call.get("function") or {}
+        partial = self._calls[index]
         partial.id = call.get("id") or partial.id
         partial.name = partial.name or function.get("name") or ""
         partial.arguments += function.get("arguments") or ""

@@ -12,7 +12,7 @@ from kairosd.core.paths import SECRET_PATHS, matches
 from kairosd.core.runs import Call
 from kairosd.core.shell.plans import Plan
 from kairosd.errors import ToolError
-from kairosd.ports import ToolContext
+from kairosd.ports import RunMemory, ToolContext
 from kairosd.tools.arguments import Arguments, read_arguments
 
 ROOT = "."
@@ -113,3 +113,10 @@ def answer_text(head: str, lines: list[str], *, arguments: Arguments, limit: int
             break
         out.append(shown)
     return "\n".join(out)
+
+
+def memory_of(context: ToolContext) -> RunMemory:
+    """The run's memory. Raises `ToolError` where nothing is remembered."""
+    if context.memory is None:
+        raise ToolError("there is no memory here", fix="go on without it")
+    return context.memory

@@ -7,14 +7,16 @@ import hashlib
 
 from kairosd.core.json import JsonObject
 from kairosd.core.messages import ToolSpec
-from kairosd.core.runs import Call, CallState
+from kairosd.core.runs import CallState
 from kairosd.errors import ToolError
 from kairosd.ports import Tool, ToolAnswer, ToolContext
 from kairosd.tools.arguments import Arguments, boolean, schema, string
 from kairosd.tools.base import answer_text, file_path, is_secret
 from kairosd.tools.matching import Match, appended, changed_lines, nearest, places, repaired
+from kairosd.tools.soundness import breaks, redefined, unknown_names
 from kairosd.tools.texts import FileEffect, Replacement, encoded, read_text
 
+WHOLE = "the whole of "
 SHOWN_LINES = 12  # of what an edit has made
 
 
@@ -41,11 +43,8 @@ class Edit(FileEffect):
 
     async def replacement(self, given: Arguments, context: ToolContext) -> Replacement:
         path, old, new = file_path(given), given.text("old"), given.text("new")
-        if not old and await asyncio.to_thread(context.files.digest, context.root, path) is None:
-            raise ToolError(f"there is no file {path}", fix="make it with write(path, content)")
-        if not old and any(_added(call, path, new=new) for call in await context.services.calls()):
-            fix = "call finish if the goal is reached; to add it twice, add both at once"
-            raise ToolError(f"this run has added that at the end of {path} already", fix=fix)
+        if not old:
+            await _may_append(context, path, new=new)
         text = await read_text(context, path)
         before = hashlib.sha256(text.encode("utf-8")).hexdigest()
         try:
@@ -57,16 +56,38 @@ class Edit(FileEffect):
             raise ToolError(f"`old` is not in {path}", fix=f"copy it exactly; the nearest lines are:{shown}") from error
         if match.text == text:
             raise ToolError(f"{path} would stay as it is: old and new are the same", fix="give a different `new`")
+        secret = is_secret(path, context.hidden)
+        if not secret and (why := await asyncio.to_thread(breaks, path, text, after=match.text)):
+            whole = await asyncio.to_thread(redefined, path, text, new=new)
+            if whole is None or whole[1] == text:
+                fix = "nothing was changed: give a `new` that leaves the file whole, with all that belongs together"
+                raise ToolError(f"{path} would be broken by that, {why}", fix=fix)
+            match = Match(whole[1], f"{WHOLE}{whole[0]} replaced, which `new` is all of")
         # A model that sees what came of it knows that it is through, or that it is not what was asked for.
-        after = [] if is_secret(path, context.hidden) else changed_lines(text, match.text)[:SHOWN_LINES]
-        return Replacement(path, before, encoded(match.text, "new"), f"edited {path}: {match.told}", tuple(after))
+        after = [] if secret else changed_lines(text, match.text)[:SHOWN_LINES]
+        unknown = () if secret else await asyncio.to_thread(unknown_names, path, text, after=match.text)
+        note = f"; but nothing here is called {', '.join(unknown)} now" if unknown else ""
+        return Replacement(path, before, encoded(match.text, "new"), f"edited {path}: {match.told}{note}", tuple(after))
 
 
-def _added(call: Call, path: str, *, new: str) -> bool:
-    """Whether `call` has put this same text at the end of the file."""
-    if call.tool != "edit" or call.state is not CallState.SUCCEEDED or (call.plan or {}).get("path") != path:
-        return False
-    return call.arguments.get("new") == new and not call.arguments.get("old")
+async def _may_append(context: ToolContext, path: str, *, new: str) -> None:
+    """Raises `ToolError` where there is no file, or where the run has put this text at its end already.
+
+    What else happened to the file since, but more appends of the run, makes it another file, which may take it again.
+    """
+    now = await asyncio.to_thread(context.files.digest, context.root, path)
+    if now is None:
+        raise ToolError(f"there is no file {path}", fix="make it with write(path, content)")
+    for call in reversed(await context.services.calls()):
+        plan = call.plan or {}
+        if plan.get("path") != path or call.state is not CallState.SUCCEEDED:
+            continue
+        if plan.get("after") != now or call.tool != "edit" or call.arguments.get("old"):
+            return
+        if call.arguments.get("new") == new:
+            fix = "call finish if the goal is reached; to add it twice, add both at once"
+            raise ToolError(f"this run has added that at the end of {path} already", fix=fix)
+        now = str(plan.get("before"))
 
 
 class _NoMatchError(Exception):

@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 from collections.abc import Sequence
-from functools import partial
 
 from kairosd.core.json import Json, JsonObject
 from kairosd.core.levels import Permission
@@ -14,8 +13,9 @@ from kairosd.core.messages import ToolSpec
 from kairosd.core.runs import Call
 from kairosd.core.shell.lines import plan_of_text
 from kairosd.core.shell.plans import Plan
+from kairosd.core.tasks import Task
 from kairosd.errors import SandboxError, ToolError
-from kairosd.ports import Outcome, Tool, ToolAnswer, ToolContext
+from kairosd.ports import Errand, Outcome, Tool, ToolAnswer, ToolContext
 from kairosd.tools.arguments import Arguments, integer, schema, string
 from kairosd.tools.base import ReadOnly, clipped, visible
 
@@ -25,6 +25,7 @@ DECISIVE = re.compile(
     r"|\w(?:Error|Exception)\b|^E  |^FAIL|[✗✖✕×]",
     re.IGNORECASE,
 )
+USUAL_SECONDS = 120
 EVIDENCE_LENGTH = 120  # characters of a command in the line that the owner is shown
 
 
@@ -36,7 +37,7 @@ class Shell(ReadOnly):
         "Run a program, such as a test: literal words, joined by | && || ; only. No $(…), no * and no > file.",
         schema(
             command=string("the line, or its words as a JSON list"),
-            timeout=integer("seconds", default=120, least=1, most=600),
+            timeout=integer("seconds", default=USUAL_SECONDS, least=1, most=600),
         ),
     )
     permission = Permission.READER
@@ -66,16 +67,26 @@ class Shell(ReadOnly):
         given = self._given(arguments)
         plan = self.read_plan(given)
         seconds = given.number("timeout")
+        line = plan.text()
+        shown = line if len(line) <= EVIDENCE_LENGTH else f"{line[:EVIDENCE_LENGTH]}…"
+
+        def told(outcome: Outcome, most: int) -> str:
+            return result_text(outcome, given, seconds=most, limit=context.limit)
+
+        errand = Errand(
+            context.call, line, start=lambda most: context.commands.run(plan, seconds=most), told=told,
+            seconds=seconds if seconds != USUAL_SECONDS else None,
+        )  # fmt: skip
         try:
-            outcome = await context.commands.run(plan, seconds=seconds)
+            outcome = await (context.background.run(errand) if context.background else errand.start(seconds))
         except SandboxError as error:
             raise ToolError(f"programs cannot be run here: {error}", fix="use read, glob and grep instead") from error
-        line = plan.text()
+        if isinstance(outcome, Task):
+            return ToolAnswer(_gone_on(outcome), evidence=f"ran `{shown}`: goes on in the background as {outcome.id}")
         ended = f"stopped after {seconds} s" if outcome.timed_out else f"exit {outcome.code}"
-        shown = line if len(line) <= EVIDENCE_LENGTH else f"{line[:EVIDENCE_LENGTH]}…"
-        told = partial(result_text, outcome, given, seconds=seconds, limit=context.limit)
-        text = await asyncio.to_thread(told)  # megabytes take a third of a second
-        return ToolAnswer(text, evidence=f"ran `{shown}`: {ended}")
+        text = await asyncio.to_thread(told, outcome, seconds)  # megabytes take a third of a second
+        failed = outcome.timed_out or outcome.code != 0
+        return ToolAnswer(text, evidence=f"ran `{shown}`: {ended}", failed=failed)
 
     async def probe(self, call: Call, context: ToolContext) -> bool | None:
         plan = self.commands(call.arguments)
@@ -90,6 +101,13 @@ class Shell(ReadOnly):
             rest = {name: value for name, value in arguments.items() if name not in ("command", "argv")}
             arguments = {**rest, "command": json.dumps(words)}
         return self.read(arguments)
+
+
+def _gone_on(task: Task) -> str:
+    return (
+        f"goes on in the background as {task.id}; its output will be in {task.output}; you will hear when it ends. "
+        "Until then it shares the files with you. Go on with what does not need it, or finish: you are woken then."
+    )
 
 
 def result_text(outcome: Outcome, arguments: Arguments, *, seconds: int, limit: int) -> str:

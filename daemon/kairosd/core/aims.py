@@ -1,0 +1,198 @@
+"""Aims: what can be told of a goal by its words alone, and what must then be true of the work.
+
+Every reading here errs to the side of saying nothing: what is not recognised is not checked, and not forbidden.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from kairosd.core.json import JsonObject
+
+# "How do I add X?" asks to be told; "How about adding X?", "why not bump it?" and "what, then: bump it" do not.
+_WORD_ASKS = re.compile(r"(?:what|which|who|whose|why|how)\b(?! about\b| not\b| don'?t\b)[^:]*$", re.IGNORECASE)
+_TOLD = re.compile(
+    r"(?:what|which|who|whose|where|when|why|how)\b(?! about\b| not\b| don'?t\b)[^.!?:]*\?$", re.IGNORECASE
+)
+# These ask with their mark alone: "do the migration" and "when done, commit" are orders.
+_MARK_ASKS = re.compile(
+    r"(?:where|when|is|are|was|were|do|does|did|has|have|can|could|would|will)\b.*\?$", re.IGNORECASE | re.DOTALL
+)
+_TELLING = re.compile(r"(?:explain|describe|summari[sz]e|list|tell me|show me|find out)\b", re.IGNORECASE)
+_WRITTEN = re.compile(
+    r"\b(?:docstrings?|comments?|README|CHANGELOG)\b|\b(?:into|to)\s+\S+\.\w+\b(?!.*\?)", re.IGNORECASE
+)
+# "Can you add X?" asks for a change, whatever its last character is.
+_CHANGING = re.compile(
+    r"\b(?:add|append|bump|change|clean|commit|convert|correct|create|delete|deploy|document|drop|edit|extend|extract|"
+    r"fix|format|handle|implement|improve|insert|install|introduce|land|lower|make|merge|migrate|modify|move|push|put|"
+    r"raise|refactor|refresh|remove|rename|repair|replace|revert|reword|rewrite|run|set|sort|split|support|tidy|"
+    r"translate|turn|update|upgrade|use|write)\b",
+    re.IGNORECASE,
+)
+_RENAME = re.compile(
+    r"\brename\b(?:\s+(?:the|a|an|our|function|method|class|variable|constant|parameter|module|field|type|attribute|"
+    r"property|option|argument|helper))*\s+[`'\"]?([A-Za-z_$][\w$]*)[`'\"]?(?:\(\))?\b.{0,60}?\b(?:to|into|as)\s+"
+    r"[`'\"]?([A-Za-z_$][\w$]*)",
+    re.IGNORECASE | re.DOTALL,
+)
+_FROM_TO = re.compile(r"\bfrom\s+[`'\"]?([\w.$-]*\w)[`'\"]?.{0,20}?\bto\s+[`'\"]?([\w.$-]*\w)", re.IGNORECASE)
+_TESTS_WANTED = re.compile(
+    r"\b(?:add|write|create|extend|update|change|correct|rewrite|remove|rename)\b[^.;]{0,40}\btests?\b", re.IGNORECASE
+)
+# What is spelt as in code: an option, a name with an underscore or a hump, a call, or anything in quotes.
+_CODE = re.compile(
+    r"(?<![\w-])(--[a-z][\w-]+)|[`'\"]([^`'\"\s]{2,60})[`'\"]|\b([A-Za-z]\w*_\w+|[a-z]+[A-Z]\w*)\b|\b(\w{2,})\("
+)
+_PATH = re.compile(r"[\w.-]+/[\w./-]*\w|\b\w[\w-]*\.(?:c|cfg|go|h|html|ini|js|json|md|py|rs|sh|toml|ts|txt|ya?ml)\b")
+_WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9-]{2,}|\d{2,}")
+_TEST_FILE = re.compile(r"(?:^|/)(?:tests?|spec|__tests__)/|(?:^|/)test_[^/]*$|[._-](?:test|spec)\.\w+$|_test\.\w+$")
+_PROSE = re.compile(r"\.(?:md|rst|txt|adoc)$|(?:^|/)(?:LICENSE|CHANGELOG|README|NOTICE)$", re.IGNORECASE)
+_COMMON = frozenset(
+    ("the", "and", "for", "that", "this", "with", "from", "into", "its", "which", "what", "where", "when", "how", "are",
+     "was", "does", "not", "should", "must", "have", "has", "all", "any", "every", "there", "file", "files", "code",
+     "function", "please", "make", "add", "fix", "change", "use", "you", "your", "can", "one", "new", "name", "line")
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """A goal, read. `names` are what it spells as in code; `renaming` is (old, new)."""
+
+    goal: str
+
+    @property
+    def is_question(self) -> bool:
+        """Whether it asks to be told something, and nothing to be changed."""
+        text = self.goal.strip()
+        rest = text.partition("?")[2].strip()
+        if rest and not rest.endswith("?"):
+            return False  # a question, and then what to do about it
+        if _TOLD.match(text):
+            return True
+        told = _TELLING.match(text) is not None and _WRITTEN.search(text) is None
+        asks = told or _WORD_ASKS.match(text) is not None or _MARK_ASKS.match(text) is not None
+        return asks and not _CHANGING.search(re.sub(r"\b(?:used|use|set|make|made|sort|format|run)\b", "", text))
+
+    @property
+    def is_change(self) -> bool:
+        """Whether it asks for something to be changed."""
+        return not self.is_question and _CHANGING.search(self.goal) is not None
+
+    @property
+    def wants_tests(self) -> bool:
+        """Whether tests are what it asks to be changed."""
+        return _TESTS_WANTED.search(self.goal) is not None
+
+    @property
+    def renaming(self) -> tuple[str, str] | None:
+        """(old, new) where a name is to become another one."""
+        found = _RENAME.search(self.goal)
+        return (found[1], found[2]) if found and found[1] != found[2] else None
+
+    @property
+    def revaluing(self) -> tuple[str, str] | None:
+        """(A, B) where something shall go "from A to B"."""
+        found = _FROM_TO.search(self.goal)
+        return (found[1], found[2]) if found and found[1] != found[2] and self.is_change else None
+
+    @property
+    def in_code(self) -> bool:
+        """Whether it says that the code is to be changed."""
+        return self.is_change and re.search(r"\bcode\b", self.goal, re.IGNORECASE) is not None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the goal spells as in code, paths of files left out."""
+        return tuple(dict.fromkeys(_spelt(_PATH.sub(" ", self.goal))))
+
+    def words(self) -> frozenset[str]:
+        """The words that a search for what it is about would use, in lower case, with the parts of compound names."""
+        found = _WORD.findall(self.goal)
+        parts = [part for each in found for part in re.findall(r"[A-Z]?[a-z]+|\d+", each)]
+        words = {word.lower() for word in (*found, *parts) if len(word) > 2 or word.isdigit()}
+        return frozenset(words - _COMMON)
+
+    def named(self, paths: Sequence[str]) -> tuple[str, ...]:
+        """Those of `paths` that it names: by path, by file name, or by a name in capitals such as README."""
+        return tuple(path for path in paths if self._names(path))
+
+    def _names(self, path: str) -> bool:
+        file = path.rpartition("/")[2]
+        stem = file.partition(".")[0]
+        ways = [path, file, *([stem] if stem.isupper() and len(stem) > 2 else [])]
+        return any(re.search(rf"(?<![\w./-]){re.escape(way)}(?![\w/-]|\.\w)", self.goal) for way in ways)
+
+
+def _spelt(text: str) -> list[str]:
+    return [next(filter(None, each.groups())) for each in _CODE.finditer(text)]
+
+
+def is_test(path: str) -> bool:
+    """Whether a file holds tests, by its name."""
+    return _TEST_FILE.search(path) is not None
+
+
+def is_prose(path: str) -> bool:
+    """Whether a file is written for people."""
+    return _PROSE.search(path) is not None
+
+
+def ranked(aim: Aim, texts: Mapping[str, str]) -> tuple[str, ...]:
+    """The files by how much they have to do with the goal, those it names first; what shares no word is left out.
+
+    A word counts the more, the fewer files have it; in a file's own path it counts three times.
+    """
+    words = aim.words()
+    found = {path: _found(words, path, text=text) for path, text in texts.items()}
+    spread = {word: sum(word in each for each in found.values()) for word in words}
+    named = set(aim.named(tuple(texts)))
+    scores = {
+        path: sum(count / spread[word] for word, count in each.items()) + 100 * (path in named)
+        for path, each in found.items()
+    }
+    return tuple(sorted((path for path, score in scores.items() if score > 0), key=lambda path: (-scores[path], path)))
+
+
+def _found(words: frozenset[str], path: str, *, text: str) -> Mapping[str, float]:
+    inside, name = text.lower(), path.lower()
+    found: dict[str, float] = {}
+    for word in words:
+        stem = word if len(word) < 5 else word[: max(4, len(word) - 2)]  # "hashed" and "hashing" are both "hash"
+        count = 3.0 * (stem in name) + min(3, inside.count(stem)) / 3
+        if count:
+            found[word] = count
+    return found
+
+
+def postconditions(aim: Aim, texts: Mapping[str, str], *, base: str | None) -> tuple[JsonObject, ...]:
+    """What must be true once the goal is reached, as checks; `texts` are the files as they were before.
+
+    `base` is the commit that the run's work began from, None where it has changed nothing.
+    """
+    if not aim.is_change:
+        return ()
+    checks: list[JsonObject] = [{"kind": "changed", "base": base or ""}]
+    if base is None:
+        return tuple(checks)
+    paths = [path for path in aim.named(tuple(texts)) if aim.wants_tests or not is_test(path)]
+    checks += [{"kind": "changed", "base": base, "path": path} for path in paths]
+    if aim.renaming:
+        old, new = aim.renaming
+        return (*checks, {"kind": "gone", "text": old}, {"kind": "added", "base": base, "text": new})
+    new_names = [name for name in aim.names if not any(name in text for text in texts.values()) and name not in texts]
+    checks += [{"kind": "added", "base": base, "text": name} for name in new_names]
+    if aim.revaluing:
+        checks += [{"kind": "added", "base": base, "text": aim.revaluing[1], "path": path} for path in paths or [""]]
+    return (*checks, {"kind": "changed", "base": base, "where": "code"}) if aim.in_code else tuple(checks)
+
+
+def unfounded(answer: str, seen: str) -> tuple[str, ...]:
+    """What `answer` states as in code that is nowhere in `seen`: names, paths, and numbers of several digits."""
+    stated = [*_spelt(answer), *_PATH.findall(answer), *re.findall(r"(?<![\w.])\d{2,}(?![\w.]*\w)", answer)]
+    inside = seen.replace("_", "").lower()
+    numbers = set(re.findall(r"\d+", inside))
+    plain = ((one, one.replace("_", "").lower()) for one in stated)
+    return tuple(dict.fromkeys(one for one, word in plain if word not in (numbers if word.isdigit() else inside)))

@@ -1,0 +1,394 @@
+"""The guide: what the daemon does by itself in a run whose model is small, so that little is left to guess.
+
+Before the first turn it reads what the goal is about and runs the tests; after each change it runs them again, takes
+back a change that did not help, and ends the run when they prove the goal. These are calls like the model's own: they
+pass gate and ledger and are in the transcript, with an id that begins with `own`. What it knows it takes from there, so
+a restart goes on where it was. It also says which calls make sense at a step, and what must hold at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kairosd.core import aims
+from kairosd.core.aims import Aim
+from kairosd.core.json import JsonObject
+from kairosd.core.messages import TAKES_BACK, Prompt, ToolUse
+from kairosd.core.narrowing import View, narrowed
+from kairosd.core.paths import matches
+from kairosd.core.proofs import commands_of, proves_nothing
+from kairosd.engine.checks import Sight, evaluate
+from kairosd.engine.conversation import Conversation
+from kairosd.errors import ToolError
+from kairosd.ports import Files, Finish
+
+OWN = "own"
+CHANGING = ("edit", "write")
+LEAD_CHARS = 3600  # of files that are read before the first turn: about 1,000 tokens
+LEAD_FILES = 5
+LIKELIEST = 2  # files that a search by words puts first, shown beside those that the goal names
+IMPORTING = re.compile(r"\b(?:import|from|require|include|use)\b")
+WINDOW_LINES = 60  # of a file that is too long to be shown whole
+FILES_MOST, FILE_BYTES, ALL_BYTES = 3000, 60_000, 10_000_000  # of what it looks through; the rest is left to grep
+TEST_SECONDS = 60
+ANSWER_TOKENS = 700
+REDEFINED = ": the whole of "  # in the result of an edit that has put a whole definition in place of the old one
+NO_ANSWER = re.compile(
+    r"\s*I (?:did not|didn't|do not|don't|could not|couldn't|cannot|can't|was unable|have not)\b", re.I
+)
+GIVE_UP_TURNS = 14  # of the model's own, after which it may end without having done anything
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's name of it: what a run without a commit began from
+FAILURES = re.compile(r"^(?:FAIL|ERROR|FAILED|not ok|--- FAIL)\b", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """One call of the run with its result."""
+
+    use: ToolUse
+    text: str
+    error: bool
+
+    @property
+    def own(self) -> bool:
+        return self.use.id.startswith((OWN, TAKES_BACK))
+
+    @property
+    def is_change(self) -> bool:
+        return not self.error and self.use.name in CHANGING
+
+    @property
+    def is_test(self) -> bool:
+        return self.own and self.use.name == "shell"
+
+    @property
+    def proves(self) -> bool:
+        """Whether it is a run of tests that passed."""
+        return not self.error and self.text.startswith("[exit 0]") and not proves_nothing(self.text)
+
+    @property
+    def failures(self) -> int:
+        return max(1, len(FAILURES.findall(self.text)))
+
+
+def past_of(talk: Conversation) -> tuple[Past, ...]:
+    """The calls of a conversation that have a result, in order."""
+    return tuple(
+        Past(use, result.text, result.error)
+        for asked, answered in zip(talk.messages, talk.messages[1:], strict=False)
+        for use, result in zip(asked.uses, answered.results, strict=False)
+    )
+
+
+class Guide:
+    """Guides one run. `workspace` is the owner's folder, `secrets` are globs of files that it does not look into.
+
+    With `commands` the tests may be run.
+    """
+
+    def __init__(self, goal: str, files: Files, *, workspace: Path, secrets: Sequence[str], commands: bool) -> None:
+        self.aim = Aim(goal)
+        self._files = files
+        self._workspace = workspace
+        self._secrets = tuple(secrets)
+        self._commands = commands
+        self._began: Mapping[str, str] | None = None
+
+    async def next_call(self, talk: Conversation, sight: Sight, *, base: str | None) -> ToolUse | None:
+        """The call that the daemon makes now by itself; None where it is the model's turn."""
+        began, past = await self._first_texts(), past_of(talk)
+        name = f"{OWN}_{talk.turn + 1}"
+        lead = _lead(self.aim, began)
+        made = [each.use.arguments.get("path") for each in past if each.own and each.use.name == "read"]
+        if todo := [use for use in lead if use.arguments["path"] not in made][: LEAD_FILES - len(made)]:
+            return replace(todo[0], id=name) if not any(not each.own for each in past) else None
+        if not self.aim.is_change or (past and _takes_back(past[-1])):
+            return None
+        command = self._command(past, began)
+        if past and past[-1].is_change:
+            found = await self._after_change(past, sight, base=base) or await self._astray(past, sight, base=base)
+            if found is not None:
+                return replace(found, id=f"{found.id if found.id == TAKES_BACK else ''}{name}")
+        last_change = max((at for at, each in enumerate(past) if each.is_change), default=-1)
+        tested = max((at for at, each in enumerate(past) if each.is_test), default=-1)
+        half = self.aim.renaming is not None and last_change >= 0 and await self._places(sight)
+        if command and tested <= last_change and not half:
+            return ToolUse(name, "shell", {"command": command, "timeout": TEST_SECONDS})
+        if last_change >= 0 and tested > last_change and past[-1].is_test:
+            return await self._after_tests(past, sight, base=base, name=name)
+        return None
+
+    async def narrow(self, prompt: Prompt, talk: Conversation, *, sight: Sight, base: str | None) -> Prompt:
+        """`prompt` with the calls that make sense now; after a call in vain the answer may also vary."""
+        view = await self._view(talk, sight, base=base)
+        # As long as a whole file may be, for a small model: what is longer was not meant.
+        most = min(prompt.max_tokens, ANSWER_TOKENS)
+        # What would have changed nothing cannot be said again anyway: the likeliest of the rest is as good as ever.
+        vain = sum(use.arguments.get("old", "") != use.arguments.get("new") for use in view.tried)
+        calls = narrowed(prompt.tools, self.aim, view=view)
+        return replace(prompt, narrowed=calls, vary=vain, max_tokens=most)
+
+    async def remaining(self, talk: Conversation, sight: Sight, *, base: str | None) -> str:
+        """The goal again, close to where the model answers, with what is known to be still to do."""
+        past = past_of(talk)
+        held = () if base is None else await self._held(sight, base=base)
+        failed = [check for check in held if not check["passed"]]
+        back = ["Your last change was taken back, since it did not help."] if past and _takes_back(past[-1]) else []
+        still = [f"Still to do: {'; '.join(str(check['seen']) for check in failed)}"] if failed else []
+        if held and not failed and not self._fails(past):
+            still = ["Nothing is known to be missing: finish, unless the goal asks for more."]
+        return "\n".join([*back, f"Goal: {self.aim.goal}", *still])
+
+    async def checked(self, finish: Finish, talk: Conversation, *, base: str | None) -> Finish:
+        """`finish` with what the goal's own words ask for, and with the tests that the daemon has run."""
+        began, past = await self._first_texts(), past_of(talk)
+        checks = list(aims.postconditions(self.aim, began, base=_tree(base)))
+        command = self._command(past, began)
+        if command and any(each.is_change for each in past) and self._usable(past):
+            checks.append({"kind": "command", "command": command})
+        return replace(finish, checks=(*finish.checks, *(one for one in checks if one not in finish.checks)))
+
+    def objection(self, finish: Finish, talk: Conversation) -> str:
+        """What is wrong with the answer to a question: that it names what nothing has shown; else ""."""
+        if not self.aim.is_question:
+            return ""
+        if NO_ANSWER.match(finish.answer):
+            return "that is no answer to the question"
+        missing = aims.unfounded(finish.answer, "\n".join([self.aim.goal, *(each.text for each in past_of(talk))]))
+        return f"the answer names what no result has shown: {', '.join(missing)}" if missing else ""
+
+    async def _after_change(self, past: Sequence[Past], sight: Sight, *, base: str | None) -> ToolUse | None:
+        """Where no test can tell: a rename is through when the old name is gone."""
+        if self._usable(past) or not self._replaces or await self._places(sight):
+            return None
+        held = await self._held(sight, base=base)
+        return self._finish(past) if held and all(check["passed"] for check in held) else None
+
+    async def _astray(self, past: Sequence[Past], sight: Sight, *, base: str | None) -> ToolUse | None:
+        """Takes back a change that does nothing of what is known to be missing, where no test fails: first that."""
+        tests = [each for each in past if each.is_test and not proves_nothing(each.text)]
+        if self.aim.renaming is not None or (tests and not tests[0].proves):
+            return None
+        held, use = await self._held(sight, base=base), past[-1].use
+        path, new = str(use.arguments.get("path")), str(use.arguments.get("new", use.arguments.get("content", "")))
+        again = any(each.is_change and each.use.arguments.get("path") == path for each in past[:-1])
+        missing = [check for check in held if not check["passed"]]
+        if any(check["kind"] == "added" for check in missing):
+            helps = any(str(check["text"]) in new for check in held if check["kind"] == "added")
+        else:
+            helps = not missing or any(check["passed"] and _serves(check, path, again=again) for check in held)
+        return None if helps else _back(past[-1], await self._first_texts())
+
+    async def _after_tests(self, past: Sequence[Past], sight: Sight, *, base: str | None, name: str) -> ToolUse | None:
+        """Stops on proof; takes back a change after which as much fails as before."""
+        tests = [each for each in past if each.is_test and not proves_nothing(each.text)]
+        if not tests or tests[-1] is not past[-1]:
+            return None
+        first, last = tests[0], tests[-1]
+        if last.proves:
+            proven = not first.proves or (self._replaces and not await self._places(sight))
+            held = await self._held(sight, base=base)
+            through = proven and all(check["passed"] for check in held)
+            return replace(self._finish(past), id=name) if through else None
+        change = next((each for each in reversed(past) if each.is_change), None)
+        worse = not first.proves and last.failures >= _failures_before(past)
+        if change is None or _takes_back(change) or not worse:
+            return None
+        back = _back(change, await self._first_texts())
+        return replace(back, id=f"{TAKES_BACK}{name}") if back else None
+
+    def _finish(self, past: Sequence[Past]) -> ToolUse:
+        paths = dict.fromkeys(str(each.use.arguments.get("path")) for each in past if each.is_change)
+        tests = [each for each in past if each.is_test and each.proves]
+        proof = f" `{tests[-1].use.arguments['command']}` passes." if tests else ""
+        return ToolUse(OWN, "finish", {"answer": f"Done: {self.aim.goal} Changed: {', '.join(paths)}.{proof}"})
+
+    def _command(self, past: Sequence[Past], began: Mapping[str, str]) -> str:
+        """The first test command that has not turned out to run no test."""
+        useless = {
+            str(each.use.arguments.get("command")) for each in past if each.is_test and proves_nothing(each.text)
+        }
+        refused = any(each.is_test and each.error for each in past)
+        commands = commands_of(began) if self._commands and not refused else ()
+        return next((one for one in commands if one not in useless), "")
+
+    def _fails(self, past: Sequence[Past]) -> bool:
+        tests = [each for each in past if each.is_test and not proves_nothing(each.text)]
+        return bool(tests) and not tests[-1].proves
+
+    def _usable(self, past: Sequence[Past]) -> bool:
+        return any(each.is_test and not each.error and not proves_nothing(each.text) for each in past)
+
+    async def _held(self, sight: Sight, *, base: str | None) -> tuple[JsonObject, ...]:
+        began = await self._first_texts()
+        return await evaluate(aims.postconditions(self.aim, began, base=_tree(base)), sight)
+
+    async def _places(self, sight: Sight) -> tuple[tuple[str, str], ...]:
+        """(path, line) of what a rename has still to change, or a new value may have."""
+        pair = self.aim.renaming or self.aim.revaluing
+        if pair is None:
+            return ()
+        word = re.compile(rf"(?<!\w){re.escape(pair[0])}(?!\w)")
+        texts = await self._texts(sight.root)
+        paths = [path for path in texts if not (aims.is_prose(path) if self.aim.renaming else aims.is_test(path))]
+        if self.aim.renaming is None and not self.aim.in_code:
+            paths = list(self.aim.named(paths)) or paths
+        return tuple((path, line) for path in paths for line in texts[path].split("\n") if word.search(line))
+
+    @property
+    def _replaces(self) -> bool:
+        return self.aim.renaming is not None or self.aim.revaluing is not None
+
+    async def _view(self, talk: Conversation, sight: Sight, *, base: str | None) -> View:
+        past, texts = past_of(talk), await self._texts(sight.root)
+        whole = {path for path in texts if any(_shows_whole(each, path) for each in past)}
+        made = {str(each.use.arguments.get("path")) for each in past if each.is_change}
+        seen = {str(each.use.arguments.get("path")) for each in past if not each.error and each.use.name == "read"}
+        places = await self._places(sight)
+        known = whole | made | seen | {path for path, _ in places}
+        last = max((at for at, each in enumerate(past) if each.is_change and not each.own), default=-1)
+        turns = sum(not each.own for each in past)
+        held = await self._held(sight, base=base) if last >= 0 and self.aim.is_change else ()
+        missing = not all(check["passed"] for check in held)
+        left = missing or (bool(places) and self.aim.renaming is not None)
+        may_finish = not self.aim.is_change or turns >= GIVE_UP_TURNS or (last >= 0 and not left)
+        return View(
+            known={path: texts[path] for path in texts if path in known},
+            unseen=[path for path in texts if texts[path].strip() and path not in whole and path not in made],
+            tried=_in_vain(past),
+            places=places,
+            written=str(past[last].use.arguments.get("new", "")) if missing and last == len(past) - 1 else "",
+            may_finish=may_finish,
+            tests_itself=self._usable(past),
+        )
+
+    async def _first_texts(self) -> Mapping[str, str]:
+        """The files as the owner has them: a restart finds the same, whatever the run has changed in its checkout."""
+        if self._began is None:
+            self._began = await self._texts(self._workspace)
+        return self._began
+
+    async def _texts(self, root: Path) -> Mapping[str, str]:
+        return await asyncio.to_thread(self._read, root)
+
+    def _read(self, root: Path) -> Mapping[str, str]:
+        """The text files of the workspace, small ones only, without those that may hold secrets."""
+        found: dict[str, str] = {}
+        room = ALL_BYTES
+        for path, size, _ in self._files.walk(root, FILES_MOST):
+            if size > min(FILE_BYTES, room) or matches(path, self._secrets):
+                continue
+            room -= size
+            try:
+                data = self._files.read(root, path, limit=FILE_BYTES)
+            except ToolError:
+                continue  # it went away meanwhile
+            if b"\0" not in data:
+                found[path] = data.decode("utf-8", "replace")
+        return dict(sorted(found.items()))
+
+
+def _lead(aim: Aim, texts: Mapping[str, str]) -> list[ToolUse]:
+    """What is read first: all where all is little, else what has most to do with the goal, as far as there is room."""
+    full = {path: text for path, text in texts.items() if text.strip()}
+    order = aims.ranked(aim, full)
+    if named := aim.named(tuple(full)):
+        # What is named, what that imports, and the likeliest: anything else is one more thing to get wrong.
+        order = tuple(dict.fromkeys([*named, *_imported(named, full), *order[:LIKELIEST]]))
+    elif _size(full) <= LEAD_CHARS:
+        order = (*order, *(path for path in full if path not in order))
+    found, room = list[ToolUse](), LEAD_CHARS
+    for path in order:
+        text, arguments = full[path], dict[str, object](path=path)
+        if len(text) > room and found:
+            continue
+        if len(text) > LEAD_CHARS:
+            arguments |= {"from_line": _best_line(aim, text), "lines": WINDOW_LINES}
+        room -= min(len(text), LEAD_CHARS)
+        found.append(ToolUse(OWN, "read", arguments))  # type: ignore[arg-type]
+    return found[:LEAD_FILES][::-1]  # what matters most is nearest to the answer
+
+
+def _failures_before(past: Sequence[Past]) -> int:
+    """How many tests failed before the last change; one that was taken back left them as they were."""
+    runs: list[int] = []
+    for each in past:
+        if each.is_test and not proves_nothing(each.text):
+            runs.append(0 if each.proves else each.failures)
+        elif _takes_back(each) and runs:
+            runs.pop()
+    return runs[-2] if len(runs) > 1 else runs[-1] + 1
+
+
+def _tree(base: str | None) -> str | None:
+    return EMPTY_TREE if base == "" else base
+
+
+def _imported(paths: Sequence[str], texts: Mapping[str, str]) -> list[str]:
+    """The files that a line of import in one of `paths` names by their stem."""
+    lines = [line for path in paths for line in texts[path].split("\n") if IMPORTING.search(line)]
+    stems = {path: path.rpartition("/")[2].partition(".")[0] for path in texts if path not in paths}
+    return [path for path, stem in stems.items() if any(re.search(rf"\b{re.escape(stem)}\b", line) for line in lines)]
+
+
+def _size(texts: Mapping[str, str]) -> int:
+    return sum(map(len, texts.values())) + 40 * len(texts)
+
+
+def _best_line(aim: Aim, text: str) -> int:
+    """Where a window has to begin to show the line that shares most words with the goal."""
+    words = aim.words()
+    scores = [sum(word in line.lower() for word in words) for line in text.split("\n")]
+    return max(1, scores.index(max(scores)) - WINDOW_LINES // 3)
+
+
+def _shows_whole(each: Past, path: str) -> bool:
+    if each.error or each.use.name != "read":
+        return False
+    found = re.match(rf"\[{re.escape(path)}(?:, lines 1-(\d+) of (\d+)\]| is empty)", each.text)
+    return found is not None and found[1] == found[2]
+
+
+def _in_vain(past: Sequence[Past]) -> list[ToolUse]:
+    """The model's calls since something last changed for good that failed, or that only repeated one before them."""
+    found: list[ToolUse] = []
+    seen: list[tuple[str, object]] = []
+    for at, each in enumerate(past):
+        taken_back = each.is_change and _was_taken_back(past[at + 1 :])
+        if each.is_change and not each.own and not taken_back:
+            found, seen = [], []
+        elif not each.own and (each.error or taken_back or (each.use.name, each.use.arguments) in seen):
+            found.append(each.use)
+        seen.append((each.use.name, each.use.arguments))
+    return found
+
+
+def _takes_back(each: Past) -> bool:
+    return each.use.id.startswith(TAKES_BACK) and each.is_change
+
+
+def _back(change: Past, began: Mapping[str, str]) -> ToolUse | None:
+    """The call that undoes an edit; None where there is none."""
+    given = change.use.arguments
+    if change.use.name != "edit" or not given.get("new"):
+        return None
+    if REDEFINED in change.text.split("\n")[0]:
+        path = str(given["path"])
+        return ToolUse(TAKES_BACK, "write", {"path": path, "content": began.get(path, ""), "replace": True})
+    return ToolUse(TAKES_BACK, "edit", {"path": given["path"], "old": given["new"], "new": given.get("old") or ""})
+
+
+def _serves(check: JsonObject, path: str, *, again: bool) -> bool:
+    """Whether a change of `path` did what `check` asks for; `again` if it was changed before."""
+    if check.get("where"):
+        return not aims.is_prose(path)
+    return check.get("path") == path and not again
+
+
+def _was_taken_back(later: Sequence[Past]) -> bool:
+    following = next((each for each in later if each.is_change), None)
+    return following is not None and _takes_back(following)

@@ -1,0 +1,246 @@
+"""Small models: what the daemon does by itself, what it lets such a model say, and what it lets pass as done."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import pytest
+from tests.e2e.daemon import git
+from tests.engine_bench import Bench, Setup
+from tests.fakes import ManualClock, says, use
+from tests.servers import ModelServer, Reply
+
+from kairosd.config import ModelSection
+from kairosd.core.messages import Prompt
+from kairosd.core.runs import Run, RunState
+from kairosd.engine.checkouts import Checkouts
+from kairosd.executor.client import ProcessExecutor
+from kairosd.models import openai
+from kairosd.models.deps import ModelDeps
+from kairosd.ports import Model
+from kairosd.sandbox import bubblewrap
+from kairosd.system.files import LocalFiles
+
+pytestmark = pytest.mark.anyio
+
+SUM = {
+    "app.py": "def add(a, b):\n    return a - b\n",
+    "test_app.py": "import unittest, app\nclass Adds(unittest.TestCase):\n    def test_it(self):\n"
+    "        assert app.add(1, 2) == 3\n",
+    "README.md": "# Sums\n",
+}
+FIX = "The test in test_app.py fails. Fix the bug."
+RIGHT = use("edit", path="app.py", old="    return a - b", new="    return a + b")
+WRONG = use("edit", path="app.py", old="    return a - b", new="    return a * b")
+
+
+@pytest.fixture
+async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
+    executor = ProcessExecutor()
+    made = Setup(tmp_path.resolve(), workspace='level = "sandboxed"')
+    state = made.folder / "home"
+    state.mkdir(mode=0o700)
+    made.sandbox = bubblewrap.build(executor, folder=state, forbidden=(state,))
+    made.checkouts = Checkouts(
+        made.sandbox, LocalFiles(), folder=state / "checkouts", patches=state / "patches", clock=made.clock
+    )  # type: ignore[assignment]
+    made.actor.by_schema = True
+    yield made
+    await executor.close()
+
+
+def project(setup: Setup, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        (setup.root / name).parent.mkdir(parents=True, exist_ok=True)
+        setup.write(name, text)
+    git(setup.root, "init", "--quiet", "--initial-branch=main")
+    git(setup.root, "add", "--all")
+    git(setup.root, "commit", "--quiet", "--message", "Begin")
+
+
+async def calls(bench: Bench, run: str) -> list[str]:
+    """Each call as `name path`, in order."""
+    entries = await bench.stores.transcripts.read(run)
+    uses = [one for entry in entries if entry["kind"] == "turn" for one in entry["uses"]]  # type: ignore[union-attr]
+    return [f"{one['name']} {one['arguments'].get('path', '')}".strip() for one in uses]  # type: ignore[index]
+
+
+def offered(prompt: Prompt, tool: str, parameter: str) -> list[object]:
+    """The values that a call of `tool` may have at this step."""
+    found: list[object] = []
+    for spec in prompt.narrowed:
+        rule = spec.schema["properties"].get(parameter, {}) if spec.name == tool else {}  # type: ignore[union-attr]
+        found += rule.get("enum", [rule["const"]] if "const" in rule else [])
+    return found
+
+
+def landed(setup: Setup, run: Run, path: str) -> str:
+    return git(setup.root, "show", f"{run.branch}:{path}")
+
+
+async def test_it_looks_and_tests_first_and_stops_on_proof(setup: Setup) -> None:
+    project(setup, SUM)
+    setup.actor.add(says("", RIGHT))
+    async with setup.running() as bench:
+        run = await bench.run(await bench.tell(FIX))
+        made = await calls(bench, run.id)
+    assert made == ["read app.py", "read test_app.py", "shell", "edit app.py", "shell", "finish"]
+    assert run.state is RunState.DONE
+    assert landed(setup, run, "app.py") == "def add(a, b):\n    return a + b\n"
+    (prompt,) = setup.actor.prompts
+    assert offered(prompt, "edit", "path") == ["app.py"], "what the test asks for is not to be changed"
+    assert offered(prompt, "read", "path") == ["README.md"], "what is in view is not to be read again"
+    assert not [spec for spec in prompt.narrowed if spec.name in ("finish", "write", "shell")]
+
+
+async def test_a_change_that_does_not_help_is_taken_back(setup: Setup) -> None:
+    project(setup, SUM)
+    setup.actor.add(says("", WRONG), says("", RIGHT))
+    async with setup.running() as bench:
+        run = await bench.run(await bench.tell(FIX))
+        made = await calls(bench, run.id)
+    assert made[3:] == ["edit app.py", "shell", "edit app.py", "edit app.py", "shell", "finish"]
+    assert run.state is RunState.DONE
+    first, second = setup.actor.prompts
+    assert (first.vary, second.vary) == (0, 1), "the likeliest answer was given in vain"
+
+
+async def test_first_comes_what_is_known_to_be_missing(setup: Setup) -> None:
+    project(setup, {"greet.py": "import sys\nprint('Hello')\n"})
+    loud = use("edit", path="greet.py", old="print('Hello')", new="print('HELLO')")
+    option = "print('HELLO' if '--shout' in sys.argv else 'Hello')"
+    right = use("edit", path="greet.py", old="print('Hello')", new=option)
+    setup.actor.add(says("", loud), says("", right), says("", use("finish", answer="There is an option now.")))
+    async with setup.running() as bench:
+        run = await bench.run(await bench.tell("Add an option --shout to greet.py."))
+        made = await calls(bench, run.id)
+    assert made == ["read greet.py", *["edit greet.py"] * 3, "finish"]
+    first, second, third = setup.actor.prompts
+    assert ["finish" in {spec.name for spec in one.narrowed} for one in (first, second, third)] == [False, False, True]
+    assert run.state is RunState.DONE_UNCHECKED, "that an option was added does not say that it works"
+    assert landed(setup, run, "greet.py") == f"import sys\n{option}\n"
+
+
+async def test_a_whole_function_given_at_its_first_line_takes_its_place(setup: Setup) -> None:
+    project(setup, SUM)
+    wrong, right = (
+        use("edit", path="app.py", old="def add(a, b):", new=f"def add(a, b):\n    return a {sign} b") for sign in "*+"
+    )
+    setup.actor.add(says("", wrong), says("", right))
+    async with setup.running() as bench:
+        run = await bench.run(await bench.tell(FIX))
+        made = await calls(bench, run.id)
+    assert made[3:] == ["edit app.py", "shell", "write app.py", "edit app.py", "shell", "finish"]
+    assert run.state is RunState.DONE
+    assert landed(setup, run, "app.py") == "def add(a, b):\n    return a + b\n"
+
+
+async def test_nothing_is_done_before_something_was_changed(setup: Setup) -> None:
+    project(setup, {"notes.txt": "one\n"})
+    setup.actor.add(says("It is done."), says("It is done."))
+    async with setup.running() as bench:
+        run = await bench.run(await bench.tell("Add the line two to notes.txt."))
+    assert run.state is RunState.FAILED
+    assert [check["kind"] for check in run.checks if not check["passed"]] == ["changed"]
+
+
+async def test_a_rename_is_through_when_the_old_name_is_gone(setup: Setup) -> None:
+    project(setup, {"a.py": "def put(x):\n    return x\n", "b.py": "from a import put\n\noutput = put(1)\n"})
+
+    async def next_place(prompt: Prompt) -> object:
+        path, old = offered(prompt, "edit", "path")[0], str(offered(prompt, "edit", "old")[0])
+        return says(
+            "", use("edit", path=str(path), old=old, new=old.replace("put(", "store(").replace(" put", " store"))
+        )
+
+    setup.actor.add(*[next_place] * 3)  # type: ignore[list-item]
+    async with setup.running() as bench:
+        run = await bench.run(await bench.tell("Rename the function put to store everywhere."))
+    assert run.state is RunState.DONE
+    assert landed(setup, run, "b.py") == "from a import store\n\noutput = store(1)\n"
+
+
+async def test_a_new_value_is_through_when_the_old_one_is_gone(setup: Setup) -> None:
+    project(setup, {"limits.py": "WAIT = 10\nTRIES = 3\n", "README.md": "It waits 10 seconds.\n"})
+    code = use("edit", path="limits.py", old="WAIT = 10", new="WAIT = 30")
+    prose = use("edit", path="README.md", old="It waits 10 seconds.", new="It waits 30 seconds.")
+    setup.actor.add(says("", code), says("", prose))
+    async with setup.running() as bench:
+        run = await bench.run(await bench.tell("Raise the wait from 10 to 30 seconds, in code and README."))
+    assert (run.state, [one for one in run.checks if not one["passed"]]) == (RunState.DONE_UNCHECKED, [])
+    assert offered(setup.actor.prompts[0], "edit", "old") == ["It waits 10 seconds.", "WAIT = 10"]
+
+
+async def test_a_question_is_given_no_tool_that_changes(setup: Setup) -> None:
+    project(setup, {"conf.py": "PORT = 8080\n"})
+    setup.actor.add(says("", use("finish", answer="It listens on 9090.")), says("", use("finish", answer="On 8080.")))
+    async with setup.running() as bench:
+        run = await bench.run(await bench.tell("Which port does it listen on?"))
+        assert "9090" in str(setup.actor.prompts[1].messages)
+    assert (run.state, run.result.splitlines()[0]) == (RunState.DONE_UNCHECKED, "On 8080.")
+    names = {spec.name for spec in setup.actor.prompts[0].narrowed}
+    assert not names & {"edit", "write", "git_commit"}
+
+
+async def test_an_answer_that_rests_on_nothing_twice_is_a_failure(setup: Setup) -> None:
+    project(setup, {"conf.py": "PORT = 8080\n"})
+    setup.actor.add(*(says("", use("finish", answer=f"It listens on {port}.")) for port in (9090, 9091)))
+    async with setup.running() as bench:
+        run = await bench.run(await bench.tell("Which port does it listen on?"))
+    assert run.state is RunState.FAILED
+    assert "9091" in run.result
+
+
+async def test_a_model_that_calls_tools_by_itself_is_left_alone(setup: Setup) -> None:
+    project(setup, SUM)
+    setup.actor.by_schema = False
+    setup.actor.add(says("", RIGHT), says("", use("finish", answer="done")))
+    async with setup.running() as bench:
+        run = await bench.run(await bench.tell(FIX))
+        assert await calls(bench, run.id) == ["edit app.py", "finish"]
+    assert run.state is RunState.DONE_UNCHECKED
+    assert not setup.actor.prompts[0].narrowed
+
+
+async def test_over_the_wire_the_schema_holds_the_model_to_the_step(setup: Setup) -> None:
+    project(setup, SUM)
+    replies = [{"tool": each.name, "arguments": dict(each.arguments)} for each in (WRONG, RIGHT)]
+    async with ModelServer(lambda request: Reply(text=json.dumps(replies.pop(0)))) as server:
+        section = ModelSection(provider="openai", model="m", base_url=f"{server.url}/v1", tool_style="schema")
+        deps = ModelDeps(ManualClock(), "key", Path("/nowhere"), jitter=lambda _: 0.0)
+        model = openai.build("actor", section, deps=deps)
+        setup.actor = Watched(model)  # type: ignore[assignment]
+        async with setup.running() as bench:
+            run = await bench.run(await bench.tell(FIX))
+        await model.close()
+        first, second = (request.body for request in server.log)
+    assert run.state is RunState.DONE
+    calls_allowed = first["response_format"]["json_schema"]["schema"]["anyOf"]
+    edits = [one["properties"]["arguments"]["properties"] for one in calls_allowed]
+    assert {one["path"]["const"]: one["old"]["enum"] for one in edits if "old" in one} == {
+        "app.py": ["def add(a, b):", "    return a - b", ""]
+    }
+    assert "temperature" not in first
+    assert second["temperature"] > 0
+    common = len(first["messages"]) - 1
+    assert second["messages"][:common] == first["messages"][:common], "the server's cache holds what was said"
+    assert "# edit was tried with" in str(second["messages"])
+    assert not [one for one in second["messages"] if one["role"] == "assistant" and "edit" in one["content"]]
+    assert "AssertionError" in first["messages"][-1]["content"]
+    assert first["messages"][-1]["content"].endswith(f"Goal: {FIX}\nStill to do: nothing was changed")
+
+
+class Watched:
+    """A real model with what the bench asks of its scripted one."""
+
+    unexpected = waiting = 0
+    thinking = 0
+
+    def __init__(self, model: Model) -> None:
+        self.name, self.provider, self.model, self.context = model.name, model.provider, model.model, model.context
+        self.by_schema, self.stream = model.by_schema, model.stream
+        self.held = asyncio.Event()
+        self.held.set()
