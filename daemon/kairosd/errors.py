@@ -11,13 +11,16 @@
     ├── ChannelError               an answer came over a channel that may not give it
     ├── StoreError
     │   ├── SchemaTooNewError      the database was written by a newer Kairos
-    │   └── DiskFullError          nothing more can be made durable; acting stops
+    │   ├── DiskFullError          nothing more can be made durable; acting stops
+    │   └── StaleMemoryError       memory on disk is not what the change was made from; nothing was changed
     ├── JournalBrokenError         the hash chain does not verify
     ├── ModelError                 a model call did not yield an answer
     │   ├── ModelUnavailableError  temporary: down, overloaded, rate-limited, cut, malformed
-    │   ├── ModelRefusedError      permanent: bad key, unknown model, bad request
-    │   │   └── ContextTooLongError  the prompt is larger than the context window; a shorter one may do
+    │   ├── ModelRefusedError      permanent: the request is refused
+    │   │   ├── ContextTooLongError  the prompt is larger than the context window; a shorter one may do
+    │   │   └── EndpointRefusedError  every request is refused: bad key, no credit, unknown model or address
     │   └── ModelProtocolError     it answered, but not in the form that was asked for
+    │       └── EmptyAnswerError   it answered nothing at all
     ├── ToolError                  goes back to the model as the tool's result
     │   └── ShellFormError         a shell line that is not plain; `fix` is a plain way to write it
     ├── SandboxError               the sandbox does not hold or cannot be built
@@ -97,6 +100,10 @@ class DiskFullError(StoreError):
     """The disk is full: nothing more can be made durable."""
 
 
+class StaleMemoryError(StoreError):
+    """Memory has been changed since, in an editor or by somebody else: nothing was written."""
+
+
 class JournalBrokenError(KairosError):
     """The journal's hash chain does not verify."""
 
@@ -110,7 +117,9 @@ class ModelUnavailableError(ModelError):
 
     def __init__(self, message: str | None = None, *, fix: str | None = None, retry_after: float | None = None) -> None:
         super().__init__(message, fix=fix)
-        self.retry_after = retry_after
+        self.retry_after = retry_after  # seconds; nothing answers before
+        self.tries = 1  # requests that failed before this was raised
+        self.worked = False  # something of an answer had come, which the provider may charge for
 
 
 class ModelRefusedError(ModelError):
@@ -121,8 +130,16 @@ class ContextTooLongError(ModelRefusedError):
     """The prompt is larger than the model's context window."""
 
 
+class EndpointRefusedError(ModelRefusedError):
+    """The provider refuses every request: the key, the account, the model's name or the address is wrong."""
+
+
 class ModelProtocolError(ModelError):
     """The model answered, but not in the form that was asked for."""
+
+
+class EmptyAnswerError(ModelProtocolError):
+    """The model answered nothing at all."""
 
 
 class ToolError(KairosError):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from kairosd import wire
 from kairosd.errors import ConfigError, KairosError
 
-VERBS = ("init", "config", "doctor", "explain", "model", "service", "gc", "journal")
+VERBS = ("init", "config", "doctor", "explain", "model", "service", "gc", "journal", "memory", "replay")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

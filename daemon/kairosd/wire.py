@@ -55,6 +55,11 @@ class Home:
         return self.state / "transcripts"
 
     @property
+    def exchanges(self) -> Path:
+        """The record of model calls, by day: what `kairos replay` goes by."""
+        return self.state / "exchanges"
+
+    @property
     def checkouts(self) -> Path:
         return self.state / "checkouts"
 
@@ -63,8 +68,20 @@ class Home:
         return self.state / "patches"
 
     @property
+    def tasks(self) -> Path:
+        return self.state / "tasks"
+
+    @property
+    def search_index(self) -> Path:
+        return self.state / "search.db"
+
+    @property
     def blobs(self) -> Path:
         return self.state / "blobs"
+
+    @property
+    def memory(self) -> Path:
+        return self.data / "memory"
 
     @property
     def models(self) -> Path:

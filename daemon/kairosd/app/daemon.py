@@ -8,7 +8,7 @@ import importlib
 import logging
 import os
 import signal
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
@@ -16,14 +16,15 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from kairosd import wire
-from kairosd.app.engine import build_engine
+from kairosd.app.engine import build_engine, own_secrets
 from kairosd.app.ground import Controls, Engine, Ground, Outside, Part
 from kairosd.app.outside import fetch_missing_model, open_outside, open_sandbox
+from kairosd.app.recording import on_record
 from kairosd.config import Config, Environment, address, describe, load, read_environment
-from kairosd.config.editing import edit_level, edit_workspace
+from kairosd.config.editing import edit_level, edit_trigger, edit_workspace
 from kairosd.core.journal import Note
 from kairosd.core.json import JsonObject
-from kairosd.core.levels import Level
+from kairosd.core.secrets import Scrubber
 from kairosd.engine.condition import Condition
 from kairosd.engine.supervise import keep_running
 from kairosd.engine.terms import Terms
@@ -36,7 +37,6 @@ from kairosd.system.notify import ServiceManager, watchdog_seconds
 
 if TYPE_CHECKING:  # SQLAlchemy, FastAPI and uvicorn are imported while the sandbox is tried out
     from kairosd.http.server import Serving
-    from kairosd.ports import Desk
     from kairosd.store.assembly import OpenStores
 
 log = logging.getLogger("kairosd")
@@ -92,6 +92,7 @@ class Daemon:
             stack.push_async_callback(opened.close)
             ground = Ground(self._config, self._place, self._environment, self._clock, self._condition, opened.stores)
             self._condition.paused = await opened.stores.state.get("paused") is not None
+            ground = self._on_record(ground, stack)
             outside = open_outside(ground, (sandbox, executor), stack=stack)
             engine = self._wire(ground, outside)
             await self._recover(ground, engine)
@@ -109,6 +110,12 @@ class Daemon:
                 now = self._clock.now()
                 await opened.stores.state.put("last_seen", now.isoformat(), note=None, now=now)
         return self._again
+
+    def _on_record(self, ground: Ground, stack: AsyncExitStack) -> Ground:
+        scrub = Scrubber(own_secrets(ground))
+        recorder = _module("store.exchanges").ExchangeWriter(self._place.exchanges, self._clock, scrub=scrub)
+        stack.push_async_callback(asyncio.to_thread, recorder.close)
+        return on_record(ground, recorder)
 
     def _report(self, opened: OpenStores) -> None:
         """What `status` shows as a problem although nothing failed just now."""
@@ -149,14 +156,14 @@ class Daemon:
         return opened
 
     def _wire(self, ground: Ground, outside: Outside) -> Engine:
-        engine = build_engine(ground, outside, controls=Controls(self._reload, self._edit_workspace, self._edit_level))
+        engine = build_engine(ground, outside, controls=_controls_of(self._config, self._place, reload=self._reload))
         self._terms = engine.terms
-        self._parts.append(("notices", outside.outbox.run))
+        self._parts += [("notices", outside.outbox.run), ("privacy of channels", outside.privacy.run)]
         self._parts.append(("runs", engine.dispatcher.run))
         self._parts.append(("emergency stop", engine.emergency.run))
         for name, initiative in engine.initiatives.items():
             self._parts.append((f"initiative {name or '(no workspace)'}", initiative.run))
-        self._parts.append(("housekeeping", engine.housekeeping.run))
+        self._parts += [("housekeeping", engine.housekeeping.run), ("dream", engine.memory.dreamer.run)]
         return engine
 
     async def _recover(self, ground: Ground, engine: Engine) -> None:
@@ -178,7 +185,7 @@ class Daemon:
             self._parts.append(("trigger schedule", schedule.run))
 
     async def _serve_control(self, engine: Engine, stack: AsyncExitStack) -> None:
-        app = await asyncio.to_thread(_build_control, engine.desk)
+        app = await asyncio.to_thread(_build_control, engine)
         server = _module("http.server")
         path = wire.socket_path(self._place, self._config.daemon.socket or None)
         bound = server.bind_unix(path)
@@ -304,15 +311,22 @@ class Daemon:
         except KairosError as error:
             log.error("the configuration stays as it was: %s", error)
 
-    def _edit_workspace(self, name: str, path: str | None) -> None:
-        edit_workspace(self._config, self._place, name=name, path=path)
 
-    def _edit_level(self, name: str, level: Level) -> None:
-        edit_level(self._config, self._place, name=name, level=level)
+def _controls_of(config: Config, place: wire.Home, *, reload: Callable[[], JsonObject]) -> Controls:
+    return Controls(
+        reload=reload,
+        edit_workspace=lambda name, path: edit_workspace(config, place, name=name, path=path),
+        edit_level=lambda name, level: edit_level(config, place, name=name, level=level),
+        edit_trigger=lambda name, mode: edit_trigger(config, place, name=name, mode=mode),
+    )
 
 
-def _build_control(desk: Desk) -> object:
-    return _module("http.control").build_control(desk, wire.VERSION)
+def _build_control(engine: Engine) -> object:
+    app = _module("http.control").build_control(engine.desk, wire.VERSION)
+    routes = _module("http.memory")
+    routes.add_dream(app, engine.memory.desk)
+    routes.add_memory(app, engine.memory.keeper)
+    return app
 
 
 def _module(name: str) -> ModuleType:

@@ -5,121 +5,224 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 from kairosd import wire
 from kairosd.app.ground import Controls, Engine, Ground, Outside
+from kairosd.app.memory import build_memory, build_recollection
 from kairosd.app.toolbox import Toolbox
 from kairosd.config import Config, NtfySection, access_token, api_key
 from kairosd.core.journal import Note
 from kairosd.core.json import JsonObject
+from kairosd.core.modes import Modes
+from kairosd.core.runs import Run
 from kairosd.core.secrets import Scrubber
+from kairosd.engine.absence import Absence
+from kairosd.engine.appraisal import Appraisal
 from kairosd.engine.asking import Asking
-from kairosd.engine.deciding import Decider
+from kairosd.engine.breakers import Breakers
+from kairosd.engine.deciding import Decider, Route
 from kairosd.engine.desk import Office, OwnersDesk
 from kairosd.engine.dispatch import Dispatcher
+from kairosd.engine.dream_asking import Consolidation
+from kairosd.engine.dreaming import Dreamer
 from kairosd.engine.ending import Ending, EndingDeps
 from kairosd.engine.gate import Gate
+from kairosd.engine.guarding import Guard
 from kairosd.engine.handover import Handover
 from kairosd.engine.housekeeping import Housekeeping
 from kairosd.engine.inbox import Inbox
+from kairosd.engine.incidents import Incidents
+from kairosd.engine.indexing import Indexer
 from kairosd.engine.initiative import Initiative, Settings, Surroundings
 from kairosd.engine.ledger import Ledger, Questions
 from kairosd.engine.limits import Limits
+from kairosd.engine.news import News
+from kairosd.engine.prefixes import PrefixWatch
 from kairosd.engine.purses import Purses
 from kairosd.engine.quarantine import Quarantine
-from kairosd.engine.runs import Tooling
+from kairosd.engine.remembering import Remembering
 from kairosd.engine.signals import Feed
 from kairosd.engine.stopping import EmergencyStop, Reins
+from kairosd.engine.tasks import Tasks
 from kairosd.engine.terms import Terms
+from kairosd.engine.tooling import Tooling
 from kairosd.engine.undo import Undo
 from kairosd.errors import ConfigError
 from kairosd.models.prices import tariff_of
+from kairosd.ports import Model
 from kairosd.store.retention import carry_out, folder_sizes, plan_sweep
+
+DIGEST_HINTS = 800  # characters of memory that a deciding model is shown
+
+
+@dataclass(frozen=True, slots=True)
+class Trunk:
+    """What the desk, the initiatives and the dream are wired to."""
+
+    ground: Ground
+    outside: Outside
+    asking: Asking
+    tooling: Tooling
+    dispatcher: Dispatcher
+    inbox: Inbox
+    initiatives: dict[str | None, Initiative]
+    absence: Absence
+    modes: Modes
 
 
 def build_engine(ground: Ground, outside: Outside, *, controls: Controls) -> Engine:
     """Wires the use cases."""
-    stores, clock, config, outbox = ground.stores, ground.clock, ground.config, outside.outbox
-    feed = Feed()
-    asking = build_asking(ground, outside)
-    quarantine = Quarantine(asking, lambda: outside.models.get(config.roles.decide))
+    outside = ground.seams.outside(outside)
+    stores, clock, config = ground.stores, ground.clock, ground.config
     initiatives: dict[str | None, Initiative] = {}
-    inbox = Inbox(stores, clock, initiatives=initiatives)
+    absence = Absence(stores, clock)
+    inbox = Inbox(stores, clock, initiatives=initiatives, absence=absence)
+    breakers = build_breakers(ground, outside, back=inbox.wake_all)
+    asking = ground.seams.asking(build_asking(ground, outside, breakers=breakers))
+    quarantine = Quarantine(asking, partial(choose_model, outside, breakers, name=config.roles.decide))
 
     def ended(workspace: str) -> None:
-        outbox.ring()
+        outside.outbox.ring()
         inbox.wake(workspace)
 
-    def concluded() -> None:
-        outbox.ring()
-        inbox.wake_set()
-        dispatcher.wake()
-
-    tooling = build_tooling(ground, outside, asking=asking, feed=feed, quarantine=quarantine)
-    terms = tooling.ledger.gate.terms
+    recollection = build_recollection(ground, scrub=Scrubber(own_secrets(ground)))
+    tooling = build_tooling(ground, outside, asking=asking, quarantine=quarantine, remembering=recollection.remembering)
     dispatcher = Dispatcher(tooling, outside.places, ended=ended, paused=lambda: ground.condition.paused)
+    modes = Modes(config.initiative.mode, config.initiative.triggers.model_dump())
+    trunk = Trunk(ground, outside, asking, tooling, dispatcher, inbox, initiatives, absence, modes)
+    build_initiatives(trunk)
     reins = Reins(
         stores=stores, clock=clock, files=outside.files, mark=ground.place.stop_mark, dispatcher=dispatcher,
         end_programs=outside.executor.end_all, pause=ground.condition.pause,
     )  # fmt: skip
-    around = Surroundings(
-        stores=stores, clock=clock, files=outside.files, address=outbox.address, concluded=concluded,
-        decider=Decider(stores, clock, asking=asking, model=lambda: outside.models.get(config.roles.decide)),
-        paused=lambda: ground.condition.paused, level=terms.level, tell=outbox.queue, quarantine=quarantine,
-        purses=asking.purses,
-    )  # fmt: skip
-    settings = Settings(config.initiative.spacing_seconds, config.initiative.mode, config.digest)
-    initiatives[None] = Initiative(around, settings, workspace=None, repository=None)
-    for name, place in outside.places.items():
-        initiatives[name] = Initiative(around, settings, workspace=place.workspace, repository=place.repository)
-    workspaces = {one.name: one for one in config.workspaces}
-    undo = Undo(stores, clock, checkouts=outside.checkouts, files=outside.files, workspaces=workspaces)
-    office = Office(
-        stores=stores, clock=clock, files=outside.files, feed=feed, inbox=inbox, dispatcher=dispatcher,
-        emergency=(emergency := EmergencyStop(reins)), checkouts=outside.checkouts, initiatives=initiatives, undo=undo,
-        workspaces=workspaces, repositories={name: place.repository for name, place in outside.places.items()},
-        queue=outbox.queue, status=lambda: status_of(ground, asking), sizes=lambda: folder_sizes(ground.place),
-        reload=controls.reload, edit_workspace=controls.edit_workspace, edit_level=controls.edit_level, terms=terms,
-        pause=ground.condition.pause, purses=asking.purses,
-    )  # fmt: skip
+    emergency = EmergencyStop(reins)
     housekeeping = Housekeeping(
         stores, clock, dispatcher=dispatcher, initiatives=initiatives.values(),
-        sweep=lambda: sweep(ground, tooling.ending),
+        sweep=lambda: sweep(ground, ending=tooling.ending, indexer=recollection.indexer),
     )  # fmt: skip
-    return Engine(asking, dispatcher, emergency, initiatives, inbox, housekeeping, OwnersDesk(office), feed, terms)
+    dreams = partial(choose_model, outside, breakers, name=config.roles.dream or config.roles.act)
+    memory = build_memory(
+        ground, outside, absence=absence, recollection=recollection, consolidation=Consolidation(asking, dreams)
+    )
+    desk, terms = build_desk(trunk, emergency, controls=controls, dreamer=memory.dreamer), tooling.ledger.gate.terms
+    return Engine(asking, dispatcher, emergency, initiatives, inbox, housekeeping, desk, tooling.feed, terms, memory)
 
 
-def build_asking(ground: Ground, outside: Outside) -> Asking:
+def build_initiatives(trunk: Trunk) -> None:
+    """One for each workspace, and one for what belongs to none."""
+    ground, outside, asking, config = trunk.ground, trunk.outside, trunk.asking, trunk.ground.config
+
+    def concluded() -> None:
+        outside.outbox.ring()
+        trunk.inbox.wake_set()
+        trunk.dispatcher.wake()
+
+    route = Route(
+        cheap=partial(choose_model, outside, asking.breakers, name=config.roles.decide),
+        strong=partial(choose_model, outside, asking.breakers, name=config.roles.act),
+        below=config.initiative.escalate_below,
+    )
+    hints = partial(trunk.tooling.remembering.hints, limit=DIGEST_HINTS)
+    around = Surroundings(
+        stores=ground.stores, clock=ground.clock, files=outside.files, address=outside.outbox.address,
+        decider=Decider(ground.stores, ground.clock, asking=asking, route=route, hints=hints), concluded=concluded,
+        paused=lambda: ground.condition.paused, level=trunk.tooling.ledger.gate.terms.level, tell=outside.outbox.queue,
+        quarantine=trunk.tooling.quarantine, purses=asking.purses, breakers=asking.breakers,
+        decides=config.roles.decide,
+    )  # fmt: skip
+    settings = Settings(config.initiative.spacing_seconds, trunk.modes, config.digest)
+    trunk.initiatives[None] = Initiative(around, settings, workspace=None, repository=None)
+    for name, place in outside.places.items():
+        trunk.initiatives[name] = Initiative(around, settings, workspace=place.workspace, repository=place.repository)
+
+
+def build_desk(trunk: Trunk, emergency: EmergencyStop, *, controls: Controls, dreamer: Dreamer) -> OwnersDesk:
+    """What the owner's commands are answered by."""
+    ground, outside, asking, tooling = trunk.ground, trunk.outside, trunk.asking, trunk.tooling
+    stores, clock = ground.stores, ground.clock
+    workspaces = {one.name: one for one in ground.config.workspaces}
+    undo = Undo(stores, clock, checkouts=outside.checkouts, files=outside.files, workspaces=workspaces)
+    office = Office(
+        stores=stores, clock=clock, files=outside.files, feed=tooling.feed, inbox=trunk.inbox,
+        dispatcher=trunk.dispatcher, emergency=emergency, checkouts=outside.checkouts, initiatives=trunk.initiatives,
+        undo=undo, workspaces=workspaces,
+        repositories={name: place.repository for name, place in outside.places.items()},
+        queue=outside.outbox.queue, sizes=lambda: folder_sizes(ground.place),
+        status=lambda: {
+            **status_of(ground, asking), "channels": outside.privacy.view(), "last_dream": dreamer.last
+        },
+        private_channels=outside.privacy.proven, reload=controls.reload, edit_workspace=controls.edit_workspace,
+        edit_level=controls.edit_level, terms=tooling.ledger.gate.terms,
+        appraisal=Appraisal(stores, clock, trunk.modes, controls.edit_trigger),
+        pause=ground.condition.pause, purses=asking.purses, seen=trunk.absence.seen,
+    )  # fmt: skip
+    return OwnersDesk(office)
+
+
+def build_breakers(ground: Ground, outside: Outside, *, back: Callable[[], None]) -> Breakers:
+    """Who is left alone for a while, and who answers instead."""
+    incidents = Incidents(ground.stores.state, ground.clock, tell=outside.outbox.tell)
+    fallbacks = {name: section.fallback for name, section in ground.config.models.items()}
+    return Breakers(ground.clock, incidents, fallbacks=fallbacks, jitter=jitter, back=back)
+
+
+def jitter(seconds: float, seed: str) -> float:
+    """A random part of `seconds`, the same for the same seed: a record can be played back."""
+    return random.Random(seed).uniform(0.0, seconds)
+
+
+def choose_model(outside: Outside, breakers: Breakers, *, name: str) -> Model:
+    """The model of that name, or who stands in for it now."""
+    return outside.models.get(breakers.choose(name))
+
+
+def build_asking(ground: Ground, outside: Outside, *, breakers: Breakers) -> Asking:
     """What every model call goes through, with the purses that pay for it."""
-    stores, clock, tell = ground.stores, ground.clock, outside.outbox.queue
-    purses = Purses(stores, clock, caps=ground.config.budget, tell=tell)
-    return Asking(stores, clock, purses=purses, tariffs=tariff_of, tell=tell)
+    purses = Purses(ground.stores, ground.clock, caps=ground.config.budget, tell=outside.outbox.queue)
+    return Asking(purses, breakers, tariffs=tariff_of)
 
 
-def build_tooling(ground: Ground, outside: Outside, *, asking: Asking, feed: Feed, quarantine: Quarantine) -> Tooling:
+def build_tooling(
+    ground: Ground, outside: Outside, *, asking: Asking, quarantine: Quarantine, remembering: Remembering
+) -> Tooling:
     """What every run works with."""
     stores, clock, config, outbox = ground.stores, ground.clock, ground.config, outside.outbox
-    gate = build_gate(config)
-    expires = timedelta(seconds=config.approval_expires_seconds)
+    feed = Feed()
+    gate, scrub = build_gate(config), Scrubber(own_secrets(ground))
+    questions = Questions(outbox.address, expires := timedelta(seconds=config.approval_expires_seconds))
+
+    def model(run: Run) -> Model:
+        name = config.roles.escalate if run.escalated else config.roles.act
+        return choose_model(outside, asking.breakers, name=name)
+
     ending = EndingDeps(
         stores=stores, clock=clock, checkouts=outside.checkouts, feed=feed, address=outbox.address, expires=expires,
         workspaces={one.name: one for one in config.workspaces},
-        handover=Handover(
-            stores, clock, outside.checkouts, files=outside.files, terms=gate.terms, author=outside.author
+        evaluate=ground.seams.evaluate,
+        handover=ground.seams.handover(
+            Handover(
+                stores, clock, outside.checkouts, files=outside.files, terms=gate.terms, author=outside.author,
+                guard=Guard(stores, clock, outside.checkouts, gate.terms, questions, scrub),
+            )
         ),
     )  # fmt: skip
     return Tooling(
-        stores=stores, clock=clock, asking=asking, model=lambda: outside.models.get(config.roles.act),
-        files=outside.files, sandbox=outside.sandbox, tools=Toolbox(), checkouts=outside.checkouts,
+        stores=stores, clock=clock, asking=asking,
+        model=model,
+        files=outside.files, sandbox=outside.sandbox, tools=Toolbox(ground.seams.tool), checkouts=outside.checkouts,
         ending=Ending(ending), feed=feed, quarantine=quarantine,
-        limits=Limits(config.limits.run_tokens, config.limits.run_seconds),
-        ledger=Ledger(
-            stores, gate, clock=clock, questions=Questions(outbox.address, expires),
-            scrub=Scrubber(own_secrets(ground)),
-        ),
+        limits=Limits(config.limits.run_turns, config.limits.run_tokens, config.limits.run_seconds),
+        prefixes=PrefixWatch(stores, clock),
+        ledger=Ledger(stores, gate, clock=clock, questions=questions, scrub=scrub),
+        remembering=ground.seams.remembering(remembering),
+        tasks=Tasks(stores, clock, files=outside.files, state=ground.place.state, scrub=scrub),
+        news=News(stores, clock),
         tell=outbox.tell, author=outside.author,
     )  # fmt: skip
 
@@ -144,25 +247,26 @@ def own_secrets(ground: Ground) -> set[str]:
     return found
 
 
-async def sweep(ground: Ground, ending: Ending) -> None:
+async def sweep(ground: Ground, *, ending: Ending, indexer: Indexer) -> None:
     """Applies `[retention]` in a thread, and takes away what ended runs have left in the owners' repositories."""
 
-    def work() -> int:
+    def work() -> list[Path]:
         sweeps = plan_sweep(ground.place, ground.config.retention, now=ground.clock.now())
         for one in sweeps:
             carry_out(one)
-        return len(sweeps)
+        return [one.path for one in sweeps]
 
     done = await asyncio.to_thread(work)
     if done:
-        await ground.stores.state.note(Note("daemon.swept", data={"things": done}), ground.clock.now())
+        await ground.stores.state.note(Note("daemon.swept", data={"things": len(done)}), ground.clock.now())
+    if expired := [path.stem for path in done if path.parent == ground.place.transcripts]:
+        await indexer.expire(expired)
     await ending.drop_bases()
 
 
 def status_of(ground: Ground, asking: Asking) -> JsonObject:
     """What `status` says besides the counts that the stores keep."""
-    config, roles = ground.config, ground.config.roles
-    down = {name: why for name, (_, why) in asking.down.items()}
+    config, roles, breakers = ground.config, ground.config.roles, asking.breakers
     return {
         **ground.condition.view(),
         "version": wire.VERSION,
@@ -170,10 +274,10 @@ def status_of(ground: Ground, asking: Asking) -> JsonObject:
         "models": [
             {
                 "role": role, "name": name, "provider": config.models[name].provider,
-                "model": config.models[name].model or Path(config.models[name].file).stem, "down": down.get(name),
+                "model": config.models[name].model or Path(config.models[name].file).stem,
+                "down": breakers.down.get(name), "instead": breakers.instead(name),
             }
             for role, name in (("decide", roles.decide), ("act", roles.act))
         ],
         "counters": dict(ground.condition.counters),
-        "last_dream": None,
     }  # fmt: skip

@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from kairosd import wire
 from kairosd.config import Config, Environment
 from kairosd.core.json import JsonObject
 from kairosd.core.levels import Level
+from kairosd.engine.absence import Absence
 from kairosd.engine.asking import Asking
 from kairosd.engine.authorship import Authorship
 from kairosd.engine.checkouts import Checkouts
+from kairosd.engine.checks import Sight, evaluate
 from kairosd.engine.condition import Condition
 from kairosd.engine.desk import OwnersDesk
 from kairosd.engine.dispatch import Dispatcher
+from kairosd.engine.dreaming import Dreamer
+from kairosd.engine.handover import Handover
 from kairosd.engine.housekeeping import Housekeeping
 from kairosd.engine.inbox import Inbox
 from kairosd.engine.initiative import Initiative
+from kairosd.engine.keeping import Keeper
+from kairosd.engine.memory_desk import MemoryDesk
 from kairosd.engine.notices import Outbox
+from kairosd.engine.privacy import Privacy
+from kairosd.engine.remembering import Remembering
 from kairosd.engine.repository import Place
 from kairosd.engine.signals import Feed
 from kairosd.engine.stopping import EmergencyStop
 from kairosd.engine.terms import Terms
 from kairosd.models.book import ModelBook
-from kairosd.ports import Clock, Executor, Files, Sandbox, Stores
+from kairosd.ports import Clock, Executor, Files, MemoryStore, Sandbox, Stores, Tool
 
 Part = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Seams:
+    """Where something may stand before the engine's own parts: witnesses of a record, or the record played back."""
+
+    outside: Callable[[Outside], Outside] = lambda real: real
+    asking: Callable[[Asking], Asking] = lambda real: real
+    tool: Callable[[Tool], Tool] = lambda real: real
+    handover: Callable[[Handover], Handover] = lambda real: real
+    remembering: Callable[[Remembering], Remembering] = lambda real: real
+    evaluate: Callable[[Sequence[JsonObject], Sight], Awaitable[tuple[JsonObject, ...]]] = evaluate
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +59,7 @@ class Ground:
     clock: Clock
     condition: Condition
     stores: Stores
+    seams: Seams = Seams()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +74,7 @@ class Outside:
     models: ModelBook
     outbox: Outbox
     author: Authorship
+    privacy: Privacy
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +84,18 @@ class Controls:
     reload: Callable[[], JsonObject]
     edit_workspace: Callable[[str, str | None], None]
     edit_level: Callable[[str, Level], None]
+    edit_trigger: Callable[[str, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The parts of memory that others need."""
+
+    store: MemoryStore
+    absence: Absence
+    dreamer: Dreamer
+    desk: MemoryDesk
+    keeper: Keeper
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +111,4 @@ class Engine:
     desk: OwnersDesk
     feed: Feed
     terms: Terms
+    memory: Memory

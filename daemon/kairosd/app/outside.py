@@ -13,6 +13,7 @@ from kairosd.core.notices import Severity
 from kairosd.engine.authorship import Authorship
 from kairosd.engine.checkouts import Checkouts
 from kairosd.engine.notices import Channel, Outbox
+from kairosd.engine.privacy import Privacy
 from kairosd.engine.repository import Place, Repository
 from kairosd.executor.client import ProcessExecutor
 from kairosd.models.book import ModelBook
@@ -26,6 +27,8 @@ from kairosd.system.network import NetworkSettings
 from kairosd.wire import Home
 
 log = logging.getLogger("kairosd")
+
+NO_TOKEN = "it has no token, so whoever knows its topic can do what you can"
 
 
 def open_sandbox(place: Home, stack: AsyncExitStack) -> tuple[Sandbox, Executor]:
@@ -57,7 +60,8 @@ def open_outside(ground: Ground, confined: tuple[Sandbox, Executor], *, stack: A
     ground.condition.ask(outbox.problems)
     checkouts = Checkouts(sandbox, files, folder=place.checkouts, patches=place.patches, clock=ground.clock)
     author = Authorship(config.git.name, config.git.email, repositories=[place.repository for place in places.values()])
-    return Outside(files, executor, sandbox, places, checkouts, models, outbox, author)
+    privacy = Privacy(channels, ground.clock)
+    return Outside(files, executor, sandbox, places, checkouts, models, outbox, author, privacy)
 
 
 def open_channel(ground: Ground, name: str, *, network: NetworkSettings) -> Channel:
@@ -70,8 +74,20 @@ def open_channel(ground: Ground, name: str, *, network: NetworkSettings) -> Chan
         notifier: Notifier = module.build(section, NotifierDeps(ground.clock, token or "", network))
         return notifier
 
+    async def strangers() -> str:
+        """Without a token there is nothing to try, and no client to load."""
+        if not isinstance(section, NtfySection) or not access_token(section, ground.environment):
+            return NO_TOKEN
+        notifier = build()
+        try:
+            found: str = await notifier.strangers()  # type: ignore[attr-defined]
+        finally:
+            await notifier.close()
+        return found
+
     least = Severity[str(getattr(section, "min_severity", "normal")).upper()]
-    return Channel(name, least, build, silent=name == "log")
+    look = strangers if isinstance(section, NtfySection) else None
+    return Channel(name, least, build, silent=name == "log", strangers=look)
 
 
 async def fetch_missing_model(ground: Ground) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -12,10 +12,16 @@ from kairosd.ports import Tool
 
 
 class Toolbox(Mapping[str, Tool]):
-    """Every tool there is, by its name: each module of `kairosd.tools` that has `build`."""
+    """Every tool there is, by its name: each module of `kairosd.tools` that has `build`.
+
+    `seam` may put something before a tool.
+    """
+
+    def __init__(self, seam: Callable[[Tool], Tool] = lambda tool: tool) -> None:
+        self._seam = seam
 
     def __getitem__(self, name: str) -> Tool:
-        return self._tools[name]
+        return self._seam(self._tools[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tools)

@@ -11,6 +11,7 @@ from kairosd.config.secrets import access_token, api_key, read_secret
 from kairosd.config.sections import (
     DaemonSection,
     DesktopSection,
+    DreamSection,
     GithubSection,
     GitSection,
     InitiativeSection,
@@ -37,6 +38,7 @@ __all__ = [
     "Config",
     "DaemonSection",
     "DesktopSection",
+    "DreamSection",
     "Environment",
     "GitSection",
     "GithubSection",

@@ -81,7 +81,7 @@ class Checks:
                 self._problem(path, f"goes round in a circle: {' -> '.join([*seen, name])}")
 
     def roles(self, section: RolesSection, models: Mapping[str, ModelSection]) -> RolesSection:
-        """Each role with the name of its model. With one model it does everything; `dream` does what `act` does."""
+        """Each role with the name of its model. With one model it does everything; `act` does what is left open."""
         for role, name in section.model_dump().items():
             if name and name not in models:
                 self._problem(("roles", role), "there is no such model", nearest=nearest(name, models))
@@ -90,7 +90,8 @@ class Checks:
             if not getattr(section, role) and not only:
                 self._problem(("roles", role), f"say which model does this: one of {', '.join(models)}")
         act = section.act or only
-        return RolesSection(decide=section.decide or only, act=act, dream=section.dream or act)
+        dream, escalate = section.dream or act, section.escalate or act
+        return RolesSection(decide=section.decide or only, act=act, dream=dream, escalate=escalate)
 
     def tick(self, section: TickSection) -> None:
         """The shortest pace is not longer than the longest."""

@@ -115,4 +115,4 @@ def find_ollama() -> tuple[str, ...] | None:
 
 
 def _roles(decide: str, act: str) -> RolesSection:
-    return RolesSection(decide=decide, act=act, dream=act)
+    return RolesSection(decide=decide, act=act, dream=act, escalate=act)

@@ -78,7 +78,8 @@ def _title(path: KeyPath) -> str:
     """`[tick] enabled`, `[models.fast] model`, `[[workspaces]] path`, `[[policy.rules]] tool`."""
     names = [part for part in path if isinstance(part, str)]
     listed = (path[0] in ("workspaces", "schedules") and len(path) > 1) or path[:2] == ("policy", "rules")
-    length = 2 if path[0] in ("models", "webhooks", "notifiers", "budget") or path[:2] == ("policy", "rules") else 1
+    inner = path[:2] in (("policy", "rules"), ("initiative", "triggers"))
+    length = 2 if path[0] in ("models", "webhooks", "notifiers", "budget") or inner else 1
     table, key = ".".join(names[:length]), ".".join(names[length:])
     return f"{f'[[{table}]]' if listed else f'[{table}]'} {key}".rstrip()
 

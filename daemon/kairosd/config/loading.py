@@ -20,6 +20,7 @@ from kairosd.config.rules import policy_of
 from kairosd.config.sections import (
     DaemonSection,
     DesktopSection,
+    DreamSection,
     GithubSection,
     GitSection,
     InitiativeSection,
@@ -51,6 +52,7 @@ S = TypeVar("S", bound=Section)
 TABLES = (
     "daemon", "models", "roles", "tick", "initiative", "workspaces", "schedules", "webhooks", "notifiers",
     "quiet_hours", "git", "retention", "budget", "limits", "policy",
+    "dream",
 )  # fmt: skip
 NOTIFIERS: Mapping[str, type[Section]] = {"log": LogSection, "ntfy": NtfySection, "desktop": DesktopSection}
 HIDDEN = "***"
@@ -79,6 +81,7 @@ class Config:
     retention: RetentionSection
     budget: Mapping[Purse, Caps]
     limits: LimitsSection
+    dream: DreamSection
     policy: Policy
     approval_expires_seconds: int
     path: Path | None
@@ -143,6 +146,7 @@ def describe(config: Config) -> JsonObject:
         "retention": config.retention.model_dump(mode="json"),
         "budget": {purse.value: describe_caps(caps) for purse, caps in config.budget.items()},
         "limits": config.limits.model_dump(mode="json"),
+        "dream": config.dream.model_dump(mode="json"),
         "policy": {
             **_describe_policy(config.policy),
             "approval_expires_seconds": config.approval_expires_seconds,
@@ -184,6 +188,7 @@ class _Loading:
             retention=self._one(RetentionSection, "retention"),
             budget=MappingProxyType(read_budget(self._reader)),
             limits=self._one(LimitsSection, "limits"),
+            dream=self._one(DreamSection, "dream"),
             policy=policy_of(policy, self._document),
             approval_expires_seconds=policy.approval_expires_seconds,
             path=self._document.file,
@@ -291,8 +296,15 @@ def _describe_policy(policy: Policy) -> JsonObject:
         **allow,
         "ask": [" ".join(prefix) for prefix in policy.ask],
         "deny": [" ".join(prefix) for prefix in policy.deny],
+        "hosts": policy.hosts,
         "rules": [
-            {"verdict": rule.ruling.label, "tool": rule.tool, "argv": " ".join(rule.argv), "path": rule.path}
+            {
+                "verdict": rule.ruling.label,
+                "tool": rule.tool,
+                "argv": " ".join(rule.argv),
+                "path": rule.path,
+                "host": rule.host,
+            }
             for rule in policy.rules
         ],
         "secret_paths": policy.secret_paths,

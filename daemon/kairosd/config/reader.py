@@ -10,10 +10,11 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from kairosd.config.document import Document, KeyPath, nearest
-from kairosd.config.sections import RuleSection, Section
+from kairosd.config.sections import RuleSection, Section, TriggersSection
 
 S = TypeVar("S", bound=Section)
 
+_WITHIN: Mapping[object, type[Section]] = {"rules": RuleSection, "triggers": TriggersSection}
 _EXPECTED = {
     "string_type": "text in quotes",
     "int_type": "a whole number",
@@ -85,7 +86,7 @@ class Reader:
         context = detail.get("ctx", {})
         match detail["type"]:
             case "extra_forbidden":
-                holder = RuleSection if len(detail["loc"]) > 1 else kind
+                holder = _WITHIN.get(detail["loc"][0], kind) if len(detail["loc"]) > 1 else kind
                 self._unknown(where, list(holder.model_fields), what="key")
             case "missing":
                 self.document.problem(where, "is required")

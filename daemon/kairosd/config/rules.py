@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Literal
 from kairosd.config.document import Document, KeyPath
 from kairosd.config.reader import Reader
 from kairosd.config.sections import PolicySection, RuleSection, Section
+from kairosd.core.hosts import EVERY, read_pattern
 from kairosd.core.levels import Ruling
 from kairosd.core.paths import PROTECTED_PATHS, SECRET_PATHS
 from kairosd.core.policy import Policy, Prefix, Rule
 from kairosd.core.shell.plans import Command
 from kairosd.core.shell.programs import read_use
+from kairosd.core.shell.verdicts import SHELL
 from kairosd.programs import load_programs
 
 WORKSPACE_FILE = ".kairos.toml"
@@ -60,6 +63,8 @@ def policy_of(section: PolicySection, document: Document) -> Policy:
     """The owner's policy; what is wrong with its commands becomes a problem of `document`."""
     reading = _Commands(document)
     allow = None if section.allow is None else reading.prefixes("allow", section.allow)
+    for at, host in enumerate(section.hosts):
+        reading.check_host(("policy", "hosts", at), host, allows=True)
     for at, prefix in enumerate(allow or ()):
         reading.refuse_opaque(("policy", "allow", at), prefix)
     return Policy(
@@ -67,6 +72,7 @@ def policy_of(section: PolicySection, document: Document) -> Policy:
         allow=allow,
         ask=reading.prefixes("ask", section.ask),
         deny=reading.prefixes("deny", section.deny),
+        hosts=section.hosts,
         secret_paths=tuple(dict.fromkeys((*SECRET_PATHS, *section.secret_paths))),
         protected_paths=tuple(dict.fromkeys((*PROTECTED_PATHS, *section.protected_paths))),
     )
@@ -99,14 +105,38 @@ class _Commands:
     def rules(self, sections: Iterable[RuleSection]) -> tuple[Rule, ...]:
         found: list[Rule] = []
         for at, each in enumerate(sections):
-            where = ("policy", "rules", at, "argv")
-            rule = Rule(
-                Ruling[each.verdict.upper()], each.tool, each.path, self._prefix(where, each.argv) if each.argv else ()
-            )
-            if rule.ruling is Ruling.ALLOW:
-                self.refuse_opaque(where, rule.argv)
+            where = ("policy", "rules", at)
+            argv = self._prefix((*where, "argv"), each.argv) if each.argv else ()
+            rule = Rule(Ruling[each.verdict.upper()], each.tool, each.path, argv, each.host)
+            self._check_rule(where, rule)
             found.append(rule)
         return tuple(found)
+
+    def _check_rule(self, where: KeyPath, rule: Rule) -> None:
+        """Notes a rule that could never match, or would match more than it says."""
+        if rule.host:
+            self.check_host((*where, "host"), rule.host, allows=rule.ruling is Ruling.ALLOW)
+            if rule.tool or rule.path:
+                self._document.problem(where, "a rule with host is about what commands reach: leave tool and path out")
+            if rule.ruling is Ruling.ASK and not rule.argv:
+                text = "nobody can be asked while a program connects: name with argv the command to be asked about"
+                self._document.problem(where, text)
+            return
+        if rule.argv and rule.tool and not fnmatch.fnmatchcase(SHELL, rule.tool):
+            text = f"argv is about commands, which only the tool {SHELL} runs: leave tool out"
+            self._document.problem((*where, "tool"), text)
+        if rule.ruling is Ruling.ALLOW:
+            self.refuse_opaque((*where, "argv"), rule.argv)
+
+    def check_host(self, path: KeyPath, text: str, *, allows: bool) -> None:
+        """Notes what is no pattern of hosts; every host at once can be denied, but not allowed."""
+        try:
+            name, _ = read_pattern(text)
+        except ValueError as error:
+            self._document.problem(path, str(error))
+            return
+        if allows and name == EVERY:
+            self._document.problem(path, "would be every host there is: name those that are needed")
 
     def prefixes(self, key: str, texts: Iterable[str]) -> tuple[Prefix, ...]:
         return tuple(self._prefix(("policy", key, at), text) for at, text in enumerate(texts))

@@ -73,11 +73,12 @@ class ModelSection(Section):
 
 
 class RolesSection(Section):
-    """`[roles]`: which `[models.NAME]` does what."""
+    """`[roles]`: which `[models.NAME]` does what. `escalate` goes on with a run whose checks failed; empty = `act`."""
 
     decide: str = ""
     act: str = ""
     dream: str = ""
+    escalate: str = ""
 
 
 class TickSection(Section):
@@ -88,11 +89,24 @@ class TickSection(Section):
     max_seconds: Seconds = 3600
 
 
+class TriggersSection(Section):
+    """`[initiative.triggers]`: the mode of each trigger whose events are decided about; empty = `[initiative] mode`."""
+
+    tick: Literal["", "on", "shadow"] = ""
+    files: Literal["", "on", "shadow"] = ""
+    webhook: Literal["", "on", "shadow"] = ""
+    schedule: Literal["", "on", "shadow"] = ""
+    task: Literal["", "on", "shadow"] = ""
+
+
 class InitiativeSection(Section):
-    """`[initiative]`. `mode = "shadow"` decides and journals, and does nothing."""
+    """`[initiative]`. `mode = "shadow"` decides and journals, and does nothing. `escalate_below` is in percent."""
 
     spacing_seconds: Annotated[int, Field(ge=0, le=3600)] = 5
     mode: Literal["on", "shadow", "off"] = "on"
+    # Below even odds the cheap model itself holds its answer for the less likely one.
+    escalate_below: Annotated[int, Field(ge=0, le=100)] = 50
+    triggers: TriggersSection = TriggersSection()
 
 
 class WorkspaceSection(Section):
@@ -182,9 +196,20 @@ class RetentionSection(Section):
     journal_compress_days: Annotated[int, Field(ge=1)] = 30
 
 
-class LimitsSection(Section):
-    """`[limits]`: tokens that one run's model calls take together, and seconds that it works."""
+class DreamSection(Section):
+    """`[dream]`, in seconds; `entries` is how much that is new makes one due at once, `tokens` what one may take."""
 
+    enabled: bool = True
+    idle_seconds: Annotated[int, Field(ge=60, le=7 * 86400)] = 1800
+    every_seconds: Annotated[int, Field(ge=600, le=30 * 86400)] = 86_400
+    entries: Annotated[int, Field(ge=1, le=100_000)] = 200
+    tokens: Annotated[int, Field(ge=1000, le=10**9)] = 400_000
+
+
+class LimitsSection(Section):
+    """`[limits]`: turns of one run, tokens that its model calls take together, and seconds that it works."""
+
+    run_turns: Annotated[int, Field(ge=1, le=100_000)] = 40
     run_tokens: Annotated[int, Field(ge=1000, le=10**12)] = 5_000_000
     run_seconds: Seconds = 28_800
 
@@ -199,24 +224,26 @@ class PurseSection(Section):
 
 
 class RuleSection(Section):
-    """`[[policy.rules]]`: globs on tool and path, `argv` the beginning of a command; deny > ask > allow."""
+    """`[[policy.rules]]`: globs on tool and path, `argv` the beginning of a command, a `host`; deny > ask > allow."""
 
     verdict: Literal["allow", "ask", "deny"]
     tool: str = ""
     argv: str = ""
     path: str = ""
+    host: str = ""
 
 
 class PolicySection(Section):
     """`[policy]`. `allow`, `ask` and `deny` hold beginnings of commands; `allow` None = what Kairos knows by itself.
 
-    `secret_paths` and `protected_paths` add to the built-in ones.
+    `secret_paths` and `protected_paths` add to the built-in ones. `hosts` are what commands of level `project` reach.
     """
 
     rules: tuple[RuleSection, ...] = ()
     allow: tuple[str, ...] | None = None
     ask: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
     secret_paths: tuple[str, ...] = ()
     protected_paths: tuple[str, ...] = ()
     approval_expires_seconds: Seconds = 86400

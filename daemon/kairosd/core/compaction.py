@@ -29,8 +29,9 @@ SAID_HEAD = "What the owner said meanwhile:"
 
 
 def snip(old: Sequence[Message]) -> Messages:
-    """Every long result hollowed: its first line stays, with a mark of how much is gone."""
-    return tuple(_with_results(message, [_snipped(result) for result in message.results]) for message in old)
+    """Every long result hollowed: its first line stays, with a mark of how much is gone. Old digests go."""
+    hollow = (_with_results(message, [_snipped(result) for result in message.results]) for message in old)
+    return tuple(replace(message, digest="") for message in hollow)
 
 
 def microcompact(old: Sequence[Message], repeatable: Collection[str]) -> Messages:
@@ -68,7 +69,7 @@ def summarise(old: Sequence[Message], summary: str) -> Messages:
     block = f"\n\n{SUMMARY_HEAD}\n{summary}"
     if not old or old[0].text.endswith(block):
         return tuple(old)
-    return _lighter((replace(old[0], text=f"{old[0].text}{_said(old)}{block}"),), old)
+    return _lighter((replace(old[0], text=f"{old[0].text}{_said(old)}{block}", digest=""),), old)
 
 
 def reactive(old: Sequence[Message], looks: Collection[str]) -> Messages:
@@ -79,7 +80,7 @@ def reactive(old: Sequence[Message], looks: Collection[str]) -> Messages:
         return tuple(old)
     note = f"[{len(uses)} earlier calls left out for want of room; look again at what you need]"
     done = f"\nOf them, other than looking: {_tail(did, DROPPED_LENGTH)}" if did else ""
-    return _lighter((replace(old[0], text=f"{old[0].text}{_said(old)}\n\n{note}{done}"),), old)
+    return _lighter((replace(old[0], text=f"{old[0].text}{_said(old)}\n\n{note}{done}", digest=""),), old)
 
 
 def trim(recent: Sequence[Message], limit: int) -> Messages:

@@ -34,7 +34,8 @@ class Decision:
     """One look at a batch. `price` in micro-dollars (None = the model's price is unknown), `confidence` in percent.
 
     `shadow` marks a verdict that was recorded and not followed. `fingerprint` is the world's, taken before the model
-    was asked, so that a change during the call is seen by the next look.
+    was asked, so that a change during the call is seen by the next look. `model` is the one whose answer it is, and
+    `escalated` says why that one was asked after the cheap one (empty = it was not).
     """
 
     id: str
@@ -54,17 +55,21 @@ class Decision:
     shadow: bool
     asked_at: datetime
     concluded_at: datetime | None = None
+    model: str = ""
+    escalated: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A validated answer of the deciding model. `wake_seconds` goes with `wait` only; 0 = no wake."""
+    """A validated answer of the deciding `model`. `wake_seconds` goes with `wait` only; 0 = no wake."""
 
     verdict: Verdict
     reason: str
     goal: str
     confidence: int
     wake_seconds: int
+    model: str = ""
+    escalated: str = ""
 
 
 def allowed_answers(tier: Tier, *, has_workspace: bool) -> tuple[Verdict, ...]:

@@ -35,6 +35,7 @@ from kairosd.core.memory import (
     Generation,
     is_check,
     is_key,
+    key_of,
     new_id,
     overlap,
     plain,
@@ -47,6 +48,7 @@ LOSS_CAP_PERCENT = 25  # of the active entries; more is the owner's to decide (i
 MERGED_LEAST = 0.3  # how alike entries must be to be one
 ABOUT_LEAST = 0.1  # how much of its words what takes an entry's place must share with it
 NEARER = 1.5  # so much more it may not share with another entry
+KEY_FREE = 3  # words of a key that no source says; with more it could say anything
 RETIRED_LEAST = 0.4  # how much of an entry's words the evidence against it must hold
 CHECK_VALUE = re.compile(r"(?!/|~|-)(?!.*(?:^|/)\.\.(?:/|$))[\w./@:+=-]{1,200}")
 
@@ -216,6 +218,10 @@ def _states_only(operation: Operation, cited: Sequence[Evidence]) -> Iterable[Pr
         yield Problem("I10", f"kind {operation.kind} comes from the owner's words only")
     if words := orders(operation.text) or norm(re.sub(r"[._-]", " ", operation.key)):
         yield Problem("I10", f"{words!r} tells somebody what to do, and not by the owner's words: state what is")
+    known = frozenset().union(stems(operation.text), *(stems(each.text) for each in cited))
+    strange = [word for word in re.findall(r"[a-z0-9]+", operation.key) if not stems(word) <= known]
+    if len(strange) > KEY_FREE and operation.key != key_of(operation.text):
+        yield Problem("I10", f"the key's {', '.join(strange)[:100]} is not in its sources: name what it is about")
     for each in cited:
         if each.tier < Tier.OWNER and (words := commands(each.text)):
             yield Problem("I10", f"{each.source} says {words!r}: nothing is learned from what orders somebody about")
@@ -265,14 +271,14 @@ def _duplicates(operation: Operation, frame: Frame) -> Iterable[Problem]:
 
 def _add(operation: Operation, frame: Frame) -> Iterable[Problem]:
     scope = EVERYWHERE if operation.everywhere else frame.workspace
-    named = new_id(scope, operation.key, text=operation.text, taken=())
-    if any(past.entry is None and past.id == named for past in frame.generation.history):
+    named = {new_id(scope, key, text=operation.text, taken=()) for key in (operation.key, key_of(operation.text))}
+    if any(past.entry is None and past.id in named for past in frame.generation.history):
         yield Problem("I2", "it was forgotten")
 
 
 def _supersede(operation: Operation, frame: Frame) -> Iterable[Problem]:
     (target,), cited = frame.targets(operation), frame.cited(operation)
-    if max(each.day for each in cited) < target.since:
+    if _older(cited, target, since=target.since):
         yield Problem("I5", f"{target.id} is newer ({target.since}) than what is cited")
     if operation.key and operation.key != target.key:
         yield Problem("I5", f"{target.id} is about {target.key}: what is about {operation.key} is another entry")
@@ -284,6 +290,17 @@ def _supersede(operation: Operation, frame: Frame) -> Iterable[Problem]:
         yield Problem("I5", f"it is rather about {nearer[0]} than about {target.id}, which stays")
     if word_set(target.text) == word_set(operation.text):
         yield Problem("I9", f"it says what {target.id} says: restamp it instead")
+
+
+def _older(cited: Sequence[Evidence], target: Entry, *, since: date) -> bool:
+    """Whether all that is cited is older than `target`: of a day before, or of that day and earlier in the journal."""
+    last = max(each.day for each in cited)
+    return last < since or (last == since and 0 < _line([one.source for one in cited]) < _line(target.sources))
+
+
+def _line(sources: Iterable[str]) -> int:
+    """The number of the last journal line among `sources`; 0 = there is none."""
+    return max((int(one[1:]) for one in sources if one[1:].isdigit()), default=0)
 
 
 def _about(entry: Entry, words: frozenset[str]) -> float:
@@ -306,7 +323,7 @@ def _merge(operation: Operation, frame: Frame) -> Iterable[Problem]:
 
 def _retire(operation: Operation, frame: Frame) -> Iterable[Problem]:
     (target,), cited = frame.targets(operation), frame.cited(operation)
-    if max(each.day for each in cited) < target.seen:
+    if _older(cited, target, since=target.seen):
         yield Problem("I5", f"{target.id} was confirmed on {target.seen}, after what is cited")
     if support(target.text, [each.text for each in cited]) < RETIRED_LEAST:
         yield Problem("I3", f"what it cites is not about {target.id}")

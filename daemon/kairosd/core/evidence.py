@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, tzinfo
 
 from kairosd.core.dream_dates import resolved
 from kairosd.core.events import Tier
 from kairosd.core.json import Json, JsonObject
-from kairosd.core.memory import Entry, content_words, plain
+from kairosd.core.memory import Entry, content_words, plain, word_set
 from kairosd.core.secrets import Scrubber
 from kairosd.core.texts import cleaned
 
 Line = Mapping[str, Json]
 TEXT_MAX = 600  # characters of one piece of evidence
+SERIES = 3  # texts of one batch that differ in their numbers alone, and none of them is news
 ECHO = 0.9  # as much of a text in one active entry, and it says nothing new
 
 
@@ -79,11 +80,13 @@ _EMPTY_WORDS = re.compile(
     re.I,
 )
 _SHELL_NOISE = re.compile(
-    r"(?:^|\n)\s*(?:\$ |npm (?:warn|notice)|warning:|\[\d+/\d+\]|\d{1,3}%|=+ test session starts|collecting |"
+    r"(?:^|\n)\s*(?:\$ |[-dl][rwx-]{9} |heartbeat\b|npm (?:warn|notice)|warning:|"
+    r"\[\d+/\d+\]|\d{1,3}%|=+ test session starts|collecting |"
     r"downloading |progress:|remote: (?:counting|compressing)|receiving objects|resolving deltas|total \d+)",
     re.I,
 )
 _LEAST_WORDS = 3
+_NO_TIERS: Mapping[str, Tier] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +119,21 @@ class Gathered:
 
 
 def gather(
-    lines: Iterable[Line], entries: Sequence[Entry], *, scrub: Scrubber, zone: tzinfo | None = None, after: int = 0
-) -> Gathered:
+    lines: Iterable[Line], entries: Sequence[Entry], *, scrub: Scrubber, zone: tzinfo | None = None,
+    known: Mapping[str, Tier] = _NO_TIERS,
+) -> Gathered:  # fmt: skip
     """The evidence in `lines`, oldest first: noise, own output, secrets, echoes of memory and repetitions left out.
 
-    `entries` are the active ones, `zone` the owner's (None = this machine's).
+    `entries` are the active ones, `zone` the owner's (None = this machine's), `known` the tiers that runs have by now:
+    what lowered one may stand outside of `lines`.
     """
     kept: list[Evidence] = []
     dropped: dict[str, int] = {}
     seen: set[tuple[str, str, str]] = set()
-    told = [frozenset(content_words(entry.text)) for entry in entries]
+    told = _Told(entries)
     lines = list(lines)
-    taints = _taints(lines)
+    taints = _taints(lines, known)
     for line in lines:
-        after = max(after, _number(line))
         found = _evidence(line, taints, zone=zone)
         reason = "noise" if found is None else _unusable(found, told, scrub=scrub)
         if found is not None and not reason:
@@ -140,7 +144,20 @@ def gather(
             dropped[reason] = dropped.get(reason, 0) + 1
         else:
             kept.append(found)
-    return Gathered(tuple(kept), after, dropped)
+    return Gathered(tuple(kept), max(map(_number, lines), default=0), dropped)
+
+
+def without_series(found: Gathered) -> Gathered:
+    """`found` without what comes again and again with other numbers, such as a heartbeat; the newest of each stays.
+
+    The owner's words all stay: to them a number can be the news.
+    """
+    series: dict[tuple[str, Tier, str], list[Evidence]] = {}
+    for each in (one for one in found.evidence if one.tier < Tier.OWNER):
+        series.setdefault((each.workspace, each.tier, re.sub(r"\d+", "0", each.text)), []).append(each)
+    gone = {each.source for same in series.values() if len(same) >= SERIES for each in same[:-1]}
+    kept = tuple(each for each in found.evidence if each.source not in gone)
+    return replace(found, evidence=kept, dropped={**found.dropped, "series": len(gone)} if gone else found.dropped)
 
 
 def grouped(evidence: Iterable[Evidence]) -> dict[tuple[str, Tier], list[Evidence]]:
@@ -178,7 +195,29 @@ def _evidence(line: Line, taints: Mapping[str, Tier], *, zone: tzinfo | None) ->
     )  # fmt: skip
 
 
-def _unusable(found: Evidence, told: Sequence[frozenset[str]], *, scrub: Scrubber) -> str:
+class _Told:
+    """What is remembered already, by its words, so that no line has to be compared with every entry."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self._entries = [(entry, word_set(entry.text)) for entry in entries]
+        self._places: dict[str, list[int]] = {}
+        for place, (_, words) in enumerate(self._entries):
+            for word in words:
+                self._places.setdefault(word, []).append(place)
+
+    def echoes(self, words: frozenset[str], workspace: str) -> bool:
+        """Whether one entry that `workspace` sees holds nearly all of `words`."""
+        # It lacks so few of them that it holds at least one of any that many and one more: the rarest say which.
+        lacking = int((1 - ECHO) * len(words)) + 1
+        rarest = sorted(words, key=lambda word: len(self._places.get(word, ())))[: lacking + 1]
+        near = {place for word in rarest for place in self._places.get(word, ())}
+        return any(
+            entry.visible_in(workspace) and len(words & known) >= ECHO * len(words)
+            for entry, known in (self._entries[place] for place in near)
+        )
+
+
+def _unusable(found: Evidence, told: _Told, *, scrub: Scrubber) -> str:
     if scrub(found.text).found:
         return "secret"
     words = frozenset(content_words(found.text))
@@ -187,14 +226,14 @@ def _unusable(found: Evidence, told: Sequence[frozenset[str]], *, scrub: Scrubbe
     if found.speaker == "command" and _SHELL_NOISE.search(found.text):
         return "noise"
     # The owner may say a thing again, which confirms it; what a tool or run repeats may have come from memory itself.
-    if found.tier < Tier.OWNER and any(len(words & known) >= ECHO * len(words) for known in told):
+    if found.tier < Tier.OWNER and told.echoes(words, found.workspace):
         return "echo"
     return ""
 
 
-def _taints(lines: Iterable[Line]) -> dict[str, Tier]:
+def _taints(lines: Iterable[Line], known: Mapping[str, Tier]) -> dict[str, Tier]:
     """The lowest tier that each run is known to have had: its calls carry none of their own."""
-    found: dict[str, Tier] = {}
+    found = dict(known)
     for line in lines:
         if str(line.get("kind", "")).startswith("run.") and line.get("tier"):
             run, tier = str(line.get("id")), _parsed(line)

@@ -23,6 +23,8 @@ _NO_WORDS = re.compile(r"(?:[edrcangt]_)?[0-9a-z]{20,}|[0-9a-f]{7,}|[\dT:.Z+-]+"
 _SPEAKERS = {"said": "owner", "turn": "kairos", "result": "tool", "finish": "kairos"}
 # Lines that say nothing of the work: what they are about is told by the lines of what was done.
 _SILENT = ("tick.", "daemon.", "memory.", "dream.", "prompt.", "model.", "repair", "notice.")
+# Lines without a tier of their own that hold what a run has said: its questions too may quote what it has read.
+_OF_RUNS = ("run.", "call.", "approval.")
 
 
 def of_entry(entry: Entry) -> Passage:
@@ -42,9 +44,16 @@ def of_line(line: Mapping[str, Json], taints: Mapping[str, Tier]) -> Passage | N
         return None
     tier = _tier(line)
     if tier is None:
-        tier = taints.get(str(line.get("cause", "")), Tier.COLLABORATOR) if kind.startswith("call.") else Tier.LOCAL
+        tier = taints.get(run_of(line), Tier.COLLABORATOR) if kind.startswith(_OF_RUNS) else Tier.LOCAL
     at, scope = datetime.fromisoformat(str(line["t"])), str(line.get("ws") or NOWHERE)
     return Passage(Layer.JOURNAL, f"j{line['seq']}", f"{kind.replace('.', ' ')}: {text}", at, kind, scope, tier)
+
+
+def run_of(line: Mapping[str, Json]) -> str:
+    """The id of the run that a line tells of; empty = of none, or it does not say of which."""
+    data = line.get("data")
+    named = data.get("run") if isinstance(data, Mapping) else ""
+    return next((str(one) for one in (named, line.get("cause"), line.get("id")) if str(one).startswith("r_")), "")
 
 
 def of_transcript(

@@ -12,7 +12,9 @@ _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _PATTERN = re.compile(
     rf"(?P<name>\*|(?:\*\.)?{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{{1,5}}))?", re.ASCII
 )
-_TARGET = re.compile(r"(?P<name>[a-z0-9_.-]{1,253}|\[[0-9a-f:.]{2,45}\]):(?P<port>[0-9]{1,5})", re.ASCII)
+_TARGET = re.compile(
+    rf"(?P<name>{_LABEL}(?:\.{_LABEL}){{0,126}}\.?|\[[0-9a-f:.]{{2,45}}\]):(?P<port>[0-9]{{1,5}})", re.ASCII
+)
 _NUMBER = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)")
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: the last four bytes are an IPv4 address
 
@@ -36,10 +38,13 @@ class Reach:
         """Whether a listed name may lead to `address`: to one of the internet's, or to one that is listed itself."""
         if self._denies(address, port):
             return False
-        return is_public(address) or any(_covers(each, address, port=port, otherwise=PORT) for each in self.allow)
+        named = (each for each in self.allow if read_pattern(each)[0] != EVERY)  # every host is not every network
+        return is_public(address) or any(_covers(each, address, port=port, otherwise=PORT) for each in named)
 
     def _denies(self, host: str, port: int) -> bool:
-        return any(_covers(pattern, host, port=port, otherwise=port) for pattern in self.deny)
+        known = _address(host)
+        names = {host} if known is None else {host, str(known), str(_inner(known))}
+        return any(_covers(pattern, name, port=port, otherwise=port) for pattern in self.deny for name in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +87,17 @@ def read_target(text: str) -> tuple[str, int] | None:
 def is_public(address: str) -> bool:
     """Whether an address is one of the internet's: not this machine's, its network's, or one inside another's shape."""
     known = _address(address)
-    if isinstance(known, IPv6Address):
-        inner = known.ipv4_mapped or known.sixtofour
-        inner = IPv4Address(int(known) & 0xFFFFFFFF) if known in _NAT64 else inner
-        known = inner or known
+    known = known and _inner(known)
     return known is not None and known.is_global and not (known.is_multicast or known.is_reserved)
+
+
+def _inner(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """The IPv4 address that one of IPv6 leads to, where it does; else itself."""
+    if not isinstance(address, IPv6Address):
+        return address
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
 
 
 def _covers(pattern: str, host: str, *, port: int, otherwise: int) -> bool:

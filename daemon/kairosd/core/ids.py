@@ -14,7 +14,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def mint(kind: str, now: datetime) -> str:
-    """A new id of `kind` (one letter of `e d r c a n g`) for the moment `now`."""
+    """A new id of `kind` (one letter of `e d r c a n g t`) for the moment `now`."""
     milliseconds = (now - EPOCH) // timedelta(milliseconds=1)  # exact; a float loses a millisecond now and then
     value = (milliseconds << 80) | secrets.randbits(80)
     return f"{kind}_{encode(value)}"
@@ -30,7 +30,7 @@ def is_id(text: str, kind: str | None = None) -> bool:
     head, underscore, rest = text.partition("_")
     return (
         bool(underscore)
-        and (head == kind if kind else head in set("edrcang"))
+        and (head == kind if kind else head in set("edrcangt"))
         and len(rest) <= _LENGTH
         and all(character in _ALPHABET for character in rest)
     )

@@ -36,6 +36,7 @@ class Permission(StrEnum):
 
     READ = "read"
     NOTIFY = "notify"
+    REMEMBER = "remember"  # keeps a line in Kairos's own memory, or takes one back
     CONTROL = "control"  # ends or pauses the run itself; changes nothing outside
     EDIT = "edit"
     COMMIT = "commit"
@@ -43,6 +44,7 @@ class Permission(StrEnum):
     CONFINED = "confined"  # a program that runs the workspace's code
     EFFECT = "effect"  # a program that changes files on purpose
     UNLISTED = "unlisted"  # a program, option or shape of line that no list knows
+    NETWORK = "network"  # a program's connections to the hosts that the owner lists
     DIRECT = "direct"  # landing in the owner's own checkout
 
 
@@ -72,10 +74,10 @@ class Opinion:
     fix: str = ""
 
 
-_SEEN = frozenset({Permission.READ, Permission.NOTIFY, Permission.CONTROL})
+_SEEN = frozenset({Permission.READ, Permission.NOTIFY, Permission.REMEMBER, Permission.CONTROL})
 _OWN_CHECKOUT = _SEEN | {Permission.EDIT, Permission.COMMIT, Permission.READER}
 _COMMANDS = _OWN_CHECKOUT | {Permission.CONFINED}
-_PROJECT = _COMMANDS | {Permission.EFFECT, Permission.DIRECT}
+_PROJECT = _COMMANDS | {Permission.EFFECT, Permission.NETWORK, Permission.DIRECT}
 
 # What a level covers without asking. Beyond it a run asks, but level 0 has nothing to ask about: it only looks.
 LEVELS: Mapping[Level, frozenset[Permission]] = {

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from kairosd.core.json import Json, JsonObject
+from kairosd.errors import ModelError
+
+TAKES_BACK = "back_"  # how the id of a call begins by which the daemon undoes the last change, since it did not help
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +32,21 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One side's words. A `user` message carries text and results, an `assistant` message text and uses."""
+    """One side's words. A `user` message carries text and results, an `assistant` message text and uses.
+
+    `digest` is how the workspace stood by then, in the daemon's own words: only the newest one matters.
+    """
 
     role: Literal["user", "assistant"]
     text: str = ""
     uses: tuple[ToolUse, ...] = ()
     results: tuple[ToolResult, ...] = ()
+    digest: str = ""
+
+    @property
+    def words(self) -> str:
+        """The text and the digest, as a model is shown them."""
+        return f"{self.text}\n\n{self.digest}" if self.text and self.digest else self.text or self.digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +71,12 @@ class Form:
 class Prompt:
     """One request. `system` is the stable prefix (cacheable as a whole); `max_tokens` bounds the answer.
 
-    With a `form` the answer comes as one `ToolUse` named after it; `tools` is then empty.
+    With a `form` the answer comes as one `ToolUse` named after it; `tools` is then empty. `tokens` is what its maker
+    has estimated already of system text, tools and messages; 0 = nobody has.
+
+    `narrowed` are the calls that make sense at this very step: a model whose answers are forced by a schema is held to
+    them, no other is shown them. `vary` says how often such a model has answered in vain: it shall then give other
+    answers than the likeliest.
     """
 
     system: str
@@ -67,6 +84,9 @@ class Prompt:
     tools: tuple[ToolSpec, ...] = ()
     form: Form | None = None
     max_tokens: int = 2048
+    tokens: int = field(default=0, compare=False)
+    narrowed: tuple[ToolSpec, ...] = ()
+    vary: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +131,14 @@ class Done:
 
 
 StreamPart: TypeAlias = TextDelta | UseReady | UseBroken | Done
+
+
+class NeedsRoomError(ModelError):
+    """The model used up its answer by thinking.
+
+    Asked again, it is given room for both. `usage` was used in vain.
+    """
+
+    def __init__(self, usage: Usage) -> None:
+        super().__init__()
+        self.usage = usage

@@ -14,16 +14,20 @@ Prefix = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """An owner's rule. `tool` and `path` are globs, `argv` a prefix of a decoded command; empty matches everything."""
+    """An owner's rule. `tool` and `path` are globs, `argv` a prefix of a decoded command; empty matches everything.
+
+    With a `host` (a pattern of `core/hosts.py`) it is about what commands may reach, and about nothing else.
+    """
 
     ruling: Ruling
     tool: str = ""
     path: str = ""
     argv: Prefix = ()
+    host: str = ""
 
     def text(self) -> str:
         """The rule as a verdict names it."""
-        said = {"tool": self.tool, "argv": " ".join(self.argv), "path": self.path}
+        said = {"tool": self.tool, "argv": " ".join(self.argv), "path": self.path, "host": self.host}
         return f"rule {self.ruling.label} " + (
             " ".join(f"{key}={value}" for key, value in said.items() if value) or "*"
         )
@@ -34,13 +38,15 @@ class Policy:
     """The owner's rules and the paths that need a question.
 
     `allow`, `ask` and `deny` are prefixes of decoded commands. `allow` None = every program that has a file in
-    `kairosd/programs/`; given, it replaces that list. `doubt`, where it is not empty, says why every command asks.
+    `kairosd/programs/`; given, it replaces that list. `hosts` is what commands may reach. `doubt`, where it
+    is not empty, says why every command asks.
     """
 
     rules: tuple[Rule, ...] = ()
     allow: tuple[Prefix, ...] | None = None
     ask: tuple[Prefix, ...] = ()
     deny: tuple[Prefix, ...] = ()
+    hosts: tuple[str, ...] = ()
     secret_paths: tuple[str, ...] = SECRET_PATHS
     protected_paths: tuple[str, ...] = PROTECTED_PATHS
     doubt: str = ""
@@ -84,6 +90,7 @@ def judge_rules(policy: Policy, tool: str, *, paths: tuple[str, ...]) -> Opinion
         Opinion(rule.ruling, rule.text())
         for rule in policy.rules
         if not rule.argv
+        and not rule.host
         and (not rule.tool or fnmatch.fnmatchcase(tool, rule.tool))
         and (not rule.path or any(matches(path, (rule.path,)) for path in paths))
     ]

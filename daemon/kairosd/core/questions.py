@@ -20,6 +20,7 @@ DENIALS_A_DAY = 20
 EFFECTS: Mapping[Permission, str] = {
     Permission.READ: "reads",
     Permission.NOTIFY: "tells you something",
+    Permission.REMEMBER: "changes what Kairos remembers",
     Permission.CONTROL: "changes nothing",
     Permission.EDIT: "changes a file in the run's own checkout",
     Permission.COMMIT: "commits in the run's own checkout",
@@ -27,6 +28,7 @@ EFFECTS: Mapping[Permission, str] = {
     Permission.CONFINED: "runs the workspace's code in the sandbox",
     Permission.EFFECT: "runs a program that changes files, in the sandbox",
     Permission.UNLISTED: "runs in the sandbox what no list knows",
+    Permission.NETWORK: "reaches hosts that you list",
     Permission.DIRECT: "changes your own checkout",
 }
 

@@ -42,6 +42,10 @@ class ParkedOn(StrEnum):
     APPROVAL = "approval"
     PURSE = "purse"
     OWNER = "owner"
+    TASK = "task"
+
+
+INTERRUPTED = "interruption"  # `rested_on` of a run that Kairos was stopped or killed in
 
 
 class CallState(StrEnum):
@@ -98,6 +102,8 @@ class Run:
 
     `branch` is where it landed (`kairos/<slug>`), `patch` the file where a branch could not take it. `checks` are the
     postconditions and what was seen of each. `seconds` is how long it has worked, without the time it rested.
+    `rested` is since when it has been away without having been told, `rested_on` what for: an interruption, or what it
+    was parked on. `escalated` says which model was given the failed checks back, and what had failed; empty = none was.
     """
 
     id: str
@@ -122,6 +128,9 @@ class Run:
     commit: str | None = None
     base: str | None = None
     seconds: int = 0
+    rested: datetime | None = None
+    rested_on: str = ""
+    escalated: str = ""
 
 
 @dataclass(frozen=True, slots=True)

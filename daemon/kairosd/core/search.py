@@ -70,13 +70,13 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class Question:
     """A question and what may answer it. `scopes` are workspaces, `*` among them; empty filters let everything in.
 
     `tier` is the lowest tier of an answer; `span` are local days.
     """
 
-    question: str
+    text: str
     scopes: tuple[str, ...] = (EVERYWHERE,)
     layers: tuple[Layer, ...] = tuple(Layer)
     kinds: tuple[str, ...] = ()
@@ -87,7 +87,7 @@ class Query:
     @property
     def words(self) -> tuple[str, ...]:
         """What the index is asked for."""
-        return asking_words(self.question[:QUESTION_LENGTH])
+        return asking_words(self.text[:QUESTION_LENGTH])
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,14 @@ class Found:
     score: float
 
 
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What was found, best first; `behind` = the index has not read the whole journal yet."""
+
+    found: Sequence[Found]
+    behind: bool = False
+
+
 def columns_of(thread: Sequence[Passage]) -> list[Columns]:
     """What is indexed for each passage of a whole thread, or of as much of one as stands around those wanted."""
     said = [_said(passage) for passage in thread]
@@ -124,23 +132,23 @@ def columns_of(thread: Sequence[Passage]) -> list[Columns]:
     ]
 
 
-def snippet(text: str, query: Query, *, length: int = 240) -> str:
-    """The part of `text`, at most `length` characters, that holds the first of the query's words."""
+def snippet(text: str, question: Question, *, length: int = 240) -> str:
+    """The part of `text`, at most `length` characters, that holds the first of the question's words."""
     line = " ".join(text.split())
     if len(line) <= length:
         return line
-    places = [at for word in query.words if (at := line.lower().find(word[:5])) >= 0]
+    places = [at for word in question.words if (at := line.lower().find(word[:5])) >= 0]
     start = max(0, min(min(places, default=0) - length // 4, len(line) - length))
     return f"{'…' if start else ''}{line[start : start + length].strip()}{'…' if start + length < len(line) else ''}"
 
 
-def ordered(candidates: Sequence[Candidate], query: Query, *, today: date) -> list[Candidate]:
+def ordered(candidates: Sequence[Candidate], question: Question, *, today: date) -> list[Candidate]:
     """The candidates with their last scores, best first, and of equally good ones the newest."""
     best = max((one.score for one in candidates), default=0.0)
     if best <= 0:
         return list(candidates)
-    asked = set(query.words)
-    span = span_in(query.question[:QUESTION_LENGTH], today)
+    asked = set(question.words)
+    span = span_in(question.text[:QUESTION_LENGTH], today)
 
     def weigh(one: Candidate) -> Candidate:
         score = one.score / best * (1 - ASKS_LOSES * one.asks / 100)

@@ -13,6 +13,7 @@ _MONTHS = ("january", "february", "march", "april", "may", "june", "july", "augu
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _MONTH = r"(?P<month>" + "|".join(f"{name}|{name[:3]}\\b" for name in _MONTHS) + r")"
 _NTH = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
+_YEARS = range(1900, 2200)  # at the calendar's ends no day has another beside it
 _UNITS = {"day": 1, "week": 7, "month": 30, "year": 365}
 
 
@@ -54,7 +55,7 @@ def span_of(text: str, today: date) -> Span:
 
 
 def _iso(found: Match, _: date) -> Span | None:
-    day = _date(int(found[1]), int(found[2]), int(found[3]))
+    day = _date(int(found[1]), int(found[2]), day=int(found[3]))
     return Span(day, day) if day else None
 
 
@@ -66,7 +67,7 @@ def _named(found: Match, today: date) -> Span | None:
     year = int(said) if said else today.year - (month > today.month)
     if day is None:
         return Span(date(year, month, 1), date(year, month, monthrange(year, month)[1]))
-    one = _date(year, month, int(day))
+    one = _date(year, month, day=int(day))
     return Span(one, one) if one else None
 
 
@@ -106,9 +107,9 @@ def _weekday(found: Match, today: date) -> Span:
     return Span(day, day)
 
 
-def _date(year: int, month: int, day: int) -> date | None:
+def _date(year: int, month: int, *, day: int) -> date | None:
     try:
-        return date(year, month, day)
+        return date(year, month, day) if year in _YEARS else None
     except ValueError:
         return None
 

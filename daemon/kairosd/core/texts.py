@@ -36,3 +36,10 @@ def cleaned(text: str) -> Cleaned:
         if not count:
             break
     return Cleaned(kept.replace("<!--", ""), comments, invisible)
+
+
+def encodable(text: str) -> str:
+    """`text` without lone surrogates: JSON can smuggle them in, and neither SQLite nor UTF-8 can hold them."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -26,7 +26,7 @@ def estimate_text(text: str) -> int:
 
 def estimate_message(message: Message) -> int:
     """The tokens of one message with its calls and results."""
-    total = MESSAGE_TOKENS + estimate_text(message.text)
+    total = MESSAGE_TOKENS + estimate_text(message.words)
     for use in message.uses:
         arguments = json.dumps(dict(use.arguments), ensure_ascii=False, default=str)
         total += CALL_TOKENS + estimate_text(use.name) + estimate_text(arguments)
@@ -46,4 +46,4 @@ def estimate_frame(system: str, tools: Iterable[ToolSpec]) -> int:
 
 def estimate_prompt(prompt: Prompt) -> int:
     """The tokens of a whole request, without its answer."""
-    return estimate_frame(prompt.system, prompt.tools) + estimate(prompt.messages)
+    return prompt.tokens or estimate_frame(prompt.system, prompt.tools) + estimate(prompt.messages)

@@ -45,10 +45,12 @@ class World:
     """What the initiative remembers of a workspace between looks.
 
     `fingerprint` is of the world at the last look; `next_wake` an ISO moment or None; `trusted_hashes` the instruction
-    files the owner has trusted, as JSON `{name: sha256}`.
+    files the owner has trusted, as JSON `{name: sha256}`. `shadow_fingerprint` is of the world that a
+    trigger in the shadow last looked at, which hides no change from the others.
     """
 
     workspace: str
     fingerprint: str = ""
     next_wake: str | None = None
     trusted_hashes: str = ""
+    shadow_fingerprint: str = ""

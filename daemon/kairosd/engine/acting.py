@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 
 from kairosd.core.events import Event
@@ -31,6 +31,8 @@ from kairosd.ports import Model, Mount, Outcome, Tool, ToolContext
 
 REFUSALS_MAX = 8  # calls that the gate refuses in a row, without one that succeeds between them
 CANCELLING = "shell"  # when it fails, what the same turn asked for after it is not made
+# How the result of one begins that failed, or may have: after a restart nothing else is left to tell it by.
+BAD_END = re.compile(r"\[exit (?!0\])|\[stopped after |unknown: ")
 
 
 class Acting:
@@ -76,7 +78,7 @@ class Acting:
         self._publish("result", answer.text[:2000], data={"tool": use.name, "error": settled.error})
         if answer.sleep_seconds:
             await self._t.tasks.rest(self._standing.run.id, answer.sleep_seconds)
-        failed = use.name == CANCELLING and answer.failed
+        failed = use.name == CANCELLING and (answer.failed or BAD_END.match(answer.text) is not None)
         made = Made(answer.text, settled.error, failed, evidence=answer.evidence, finish=answer.finish)
         if settled.error and (refused := refused_in_a_row(await self.calls())) >= REFUSALS_MAX:
             told = answer.text.splitlines()[0]
@@ -85,12 +87,11 @@ class Acting:
         return made
 
     def _known(self, item: OpenUse, turn: int) -> Call | None:
-        """The row of a call that was begun before; one that only reads and is not asked about simply begins anew."""
+        """The row of a call that was begun before."""
         if not isinstance(item.use, ToolUse) or not self.known:
             return None
         mark = (turn, item.position, call_hash(item.use.name, item.use.arguments))
-        found = next((one for one in reversed(self.known) if (one.turn, one.position, one.hash) == mark), None)
-        return found if found and (found.effect or found.state is not CallState.REQUESTED) else None
+        return next((one for one in reversed(self.known) if (one.turn, one.position, one.hash) == mark), None)
 
     def _repeats(self, use: ToolUse, earlier: Sequence[Step]) -> str | None:
         """What to tell a model that asks for the same thing again and again. Raises `GaveUpError` when it is enough."""
@@ -162,7 +163,8 @@ class Acting:
 
         ground = Ground(
             workspace, root, mounts, self._secrets, signature(author, self._t.clock.now()),
-            reach=partial(self._t.ledger.gate.reach, run=run), connected=self._connected,
+            # As the run stands then: it may have read a stranger's word while the line went on in the background.
+            reach=lambda command: self._t.ledger.gate.reach(command, run=self._standing.run), connected=self._connected,
         )  # fmt: skip
         return PlanRunner(self._t.sandbox, self._t.files, ground=ground)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 
 from kairosd.core.channels import SILENT_FOR, STRENGTHS, UNKNOWN, UNKNOWN_CODES, Asked, Guesses, refusal
@@ -20,7 +21,7 @@ SINCE = "denials_since"  # the state that says from when on the owner's answers 
 class Answers:
     """Takes answers.
 
-    `proven` names the channels that were seen, at start, to be closed to strangers.
+    `proven` names the channels that were seen, since the start, to be closed to strangers.
     """
 
     def __init__(
@@ -28,7 +29,7 @@ class Answers:
         stores: Stores,
         clock: Clock,
         *,
-        proven: frozenset[str],
+        proven: AbstractSet[str],
         tell: Callable[[NoticeDraft], None],
         pause: Callable[[bool], None],
     ) -> None:

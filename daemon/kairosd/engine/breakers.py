@@ -86,9 +86,18 @@ class Breakers:
         return {name: str(one.error) for name, one in self._breakers.items() if one.until is not None}
 
     def choose(self, name: str) -> str:
-        """Who is to be asked for `name` now: itself, else the first stand-in that may be, else whoever may soonest."""
+        """Who is to be asked for `name` now: itself, else the first stand-in that may be, else whoever may soonest.
+
+        One that refuses the key is not waited for where another is only away.
+        """
         now = self._clock.now()
-        return min(self._chain(name), key=lambda one: self._of(one).free_at(now) or now)
+
+        def wait(one: str) -> tuple[bool, datetime]:
+            breaker = self._of(one)
+            free_at = breaker.free_at(now)
+            return free_at is not None and isinstance(breaker.error, EndpointRefusedError), free_at or now
+
+        return min(self._chain(name), key=wait)
 
     def instead(self, name: str) -> str | None:
         """Who answers for `name` while it is down; None where it is not, or nobody does."""

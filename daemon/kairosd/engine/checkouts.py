@@ -191,6 +191,34 @@ class Checkouts:
         text = output.decode(errors="replace")
         return text if len(text) <= DIFF_MAX else text[:DIFF_MAX] + "\n(the diff goes on)\n"
 
+    async def changed(self, run: Run, workspace: Workspace) -> tuple[direct.Change, ...]:
+        """What the run's commits changed. Raises `CheckoutError`."""
+        return await direct.changes_of(self._git(run, workspace), self._read(run).snapshot)
+
+    async def passed(self, run: Run, workspace: Workspace) -> tuple[direct.Change, ...]:
+        """What each of the run's commits changed, the newest first. Raises `CheckoutError`."""
+        given = {"SNAPSHOT": self._read(run).snapshot}
+        return direct.read_raw(await self._git(run, workspace).script(landing.PASSED, given))
+
+    async def digests(self, run: Run, workspace: Workspace, *, paths: Sequence[str]) -> Mapping[str, str]:
+        """SHA-256 (hex) of those files as they are committed; the tree may hold something else by now."""
+        names = "".join(f"{path}\0" for path in paths).encode(errors="surrogateescape")
+        output = await self._git(run, workspace).script(landing.CONTENTS, {}, stdin=names)
+        lines = output.decode().splitlines()
+        return {path: line.split()[0] for path, line in zip(paths, lines, strict=True)}
+
+    async def diff_of(self, run: Run, workspace: Workspace, *, paths: Sequence[str]) -> str:
+        """What the run's commits made of those paths, whole."""
+        given, names = {"SNAPSHOT": self._read(run).snapshot}, "".join(f"{path}\0" for path in paths)
+        git = self._git(run, workspace)
+        output = await git.script(landing.CHANGES_OF, given, stdin=names.encode(errors="surrogateescape"))
+        return output.decode(errors="replace")
+
+    async def take_out(self, run: Run, workspace: Workspace, *, paths: Sequence[str]) -> None:
+        """Gives those paths back what they were when the run began, in its files and in its commits, now one."""
+        given, names = {"SNAPSHOT": self._read(run).snapshot}, "".join(f"{path}\0" for path in paths)
+        await self._git(run, workspace).script(landing.TAKE_OUT, given, stdin=names.encode(errors="surrogateescape"))
+
     async def keep_base(self, run: Run, workspace: Workspace) -> None:
         """Names the base in the owner's repository while the run is parked, lest a gc prune what it borrows."""
         base = self._read(run).base
@@ -210,7 +238,8 @@ class Checkouts:
     async def kept_bases(self, workspace: Workspace) -> tuple[str, ...]:
         """The ids of the runs whose base is named in the owner's repository; of other homes of Kairos too."""
         layout = await asyncio.to_thread(find_layout, self._files, workspace.path)
-        if layout is None:
+        # Looked for every day in every workspace, and seldom there: the files tell without starting a program.
+        if layout is None or not await asyncio.to_thread(_may_name_bases, layout.common):
             return ()
         listed = await self._owner(layout)("for-each-ref", "--format=%(refname:strip=3)", "refs/kairos/base/")
         return tuple(checked(listed).decode(errors="replace").split())
@@ -297,6 +326,14 @@ def _mounts(
         if (tree / name).is_dir() and not (tree / name).is_symlink():
             mounts.append(Mount(root / name, root / name))
     return tuple(mounts)
+
+
+def _may_name_bases(common: Path) -> bool:
+    """Whether a repository may have `refs/kairos/base/…`; refs in a format that is not plain files always may."""
+    if (common / "reftable").exists() or any((common / "refs/kairos/base").glob("*")):
+        return True
+    packed = common / "packed-refs"
+    return packed.is_file() and b" refs/kairos/base/" in packed.read_bytes()
 
 
 def _meta(place: Path) -> dict[str, str] | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kairosd.core.diagnosis import decisive_lines
 from kairosd.core.json import Json, JsonObject
 from kairosd.core.shell.lines import plan_of_text
 from kairosd.errors import KairosError, ToolError
@@ -15,6 +16,9 @@ from kairosd.ports import Commands, Files, Git
 READ_LIMIT = 4_000_000
 COMMAND_SECONDS = 300.0
 SEEN_MAX = 300  # characters of what a check has seen
+NO_PROSE = tuple(f":(exclude,icase)*{end}" for end in (".md", ".rst", ".txt", ".adoc"))
+NOTHING = "nothing was changed"
+WHY_LINES = 8  # of what a failed command has said, below that
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +49,14 @@ async def _evaluate(check: JsonObject, sight: Sight) -> JsonObject:
 
 async def _run(line: str, commands: Commands) -> tuple[bool, str]:
     outcome = await commands.run(plan_of_text(line), seconds=COMMAND_SECONDS)
-    said = (outcome.stdout + outcome.stderr).decode("utf-8", "replace").split("\n")
-    last = next((each.strip() for each in reversed(said) if each.strip()), "no output")
+    said = (outcome.stdout + outcome.stderr).decode("utf-8", "replace")
+    last = next((each.strip() for each in reversed(said.splitlines()) if each.strip()), "no output")
     ended = f"stopped after {COMMAND_SECONDS:.0f} s" if outcome.timed_out else f"exit {outcome.code}"
-    return outcome.code == 0 and not outcome.timed_out, f"{line}: {ended}: {last}"[:SEEN_MAX]
+    told = f"{line}: {ended}: {last}"[:SEEN_MAX]
+    if outcome.code == 0 and not outcome.timed_out:
+        return True, told
+    why = [each for each in decisive_lines(said, WHY_LINES) if each.strip() != last]
+    return False, "\n".join([told, *why])
 
 
 async def _look(check: JsonObject, sight: Sight) -> tuple[bool, str]:
@@ -72,8 +80,58 @@ async def _look(check: JsonObject, sight: Sight) -> tuple[bool, str]:
             outcome = await git("log", "-1", "--format=%s", "--fixed-strings", f"--grep={text}")
             subject = outcome.stdout.decode("utf-8", "replace").strip()
             return bool(subject), subject or "no such commit"
+        case "changed" | "added" | "gone" | "grounded":
+            return await _of_goal(check, sight)
         case other:
             raise ToolError(f"there is no check {other}")
+
+
+async def _of_goal(check: JsonObject, sight: Sight) -> tuple[bool, str]:
+    """What the goal's own words ask for; the guide proposes these checks, no model does."""
+    path, text, base = (_string(check.get(name)) for name in ("path", "text", "base"))
+    match check.get("kind"):
+        case "gone":
+            left = (await sight.git("grep", "-lwF", "--untracked", "-e", text, "--", ".", *NO_PROSE)).stdout
+            files = ", ".join(left.decode("utf-8", "replace").split("\n")[:10]).rstrip(", ")
+            return not files, f"`{text}` is still in {files}" if files else f"`{text}` is gone"
+        case "grounded":
+            missing = check.get("missing")
+            named = (
+                ", ".join(map(str, missing)) if isinstance(missing, Sequence) and not isinstance(missing, str) else ""
+            )
+            return not named, f"the answer names what no tool has shown: {named}" if named else "all of it was seen"
+        case "changed":
+            but = NO_PROSE if check.get("where") else ()
+            changed = await _changed(sight, base, path=path, but=but) if base else ""
+            wanted = f"{path} has to be changed" if path else "the code has to be changed" if but else NOTHING
+            return bool(changed), changed[:SEEN_MAX] or wanted
+        case _:
+            made, where = await _added(sight, base, path=path), (f" in {path}" if path else "")
+            return text in made, f"`{text}` was added{where}" if text in made else f"`{text}` has to be added{where}"
+
+
+def _paths(path: str, but: Sequence[str] = ()) -> tuple[str, ...]:
+    return ("--", f":(literal){path}" if path else ".", *but)
+
+
+async def _changed(sight: Sight, base: str, *, path: str, but: Sequence[str]) -> str:
+    """The files that differ from `base`, or are new."""
+    known = await sight.git("diff", "--no-ext-diff", "--name-only", base, *_paths(path, but))
+    fresh = await sight.git("ls-files", "--others", "--exclude-standard", *_paths(path, but))
+    return ", ".join((known.stdout + fresh.stdout).decode("utf-8", "replace").split("\n")).rstrip(", ")
+
+
+async def _added(sight: Sight, base: str, *, path: str) -> str:
+    """The lines that are there now and were not in `base`."""
+    diff = await sight.git("diff", "--no-ext-diff", "--no-textconv", "--no-color", "-U0", base, *_paths(path))
+    lines = diff.stdout.decode("utf-8", "replace").split("\n")
+    made = [line[1:] for line in lines if line.startswith("+") and not line.startswith("+++")]
+    new = await sight.git("ls-files", "--others", "--exclude-standard", "-z", *_paths(path))
+    fresh = new.stdout.decode("utf-8", "replace")
+    for name in filter(None, fresh.split("\0")):
+        data = await asyncio.to_thread(sight.files.read, sight.root, name, limit=READ_LIMIT)
+        made.append(data.decode("utf-8", "replace"))
+    return "\n".join(made)
 
 
 def _string(value: Json) -> str:

@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from kairosd.core.messages import Message, ToolUse
 
 MAX_REPEATS = 6  # equal calls before the run is ended
 FIRST_TOLD = 3  # of them: from here on the model is told, and the call is not made
 TOLD = "you have just made this very call; its result will not change. Do something else, or call finish"
+NOT_MADE = "not made: "  # how the result of a call begins that another one of its turn has prevented
 
 
-def times_made(messages: Sequence[Message], use: ToolUse, *, changes: Callable[[ToolUse], bool]) -> int:
-    """How often `use`, the first call that has no result yet, was asked for since something changed; itself included.
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A call that was asked for, and whether it succeeded."""
 
-    `changes` tells of any other call whether it changes something where it succeeds. Made of the conversation alone,
-    so a restart counts the same.
+    use: ToolUse
+    succeeded: bool
+
+
+def steps_of(messages: Sequence[Message]) -> tuple[Step, ...]:
+    """The calls in `messages` that have a result. Made of the conversation alone, so a restart counts the same."""
+    return tuple(
+        Step(use, not result.error)
+        for asked, answered in zip(messages, messages[1:], strict=False)
+        for use, result in zip(asked.uses, answered.results, strict=False)
+        if not result.text.startswith(NOT_MADE)
+    )
+
+
+def times_made(steps: Sequence[Step], use: ToolUse, *, changes: Callable[[ToolUse], bool]) -> int:
+    """How often `use` has been asked for after `steps` since something changed; itself included.
+
+    `changes` tells of any other call whether it changes something where it succeeds.
     """
-    mark, count = _mark(use), 0
-    for asked, answered in zip(messages, (*messages[1:], Message("user")), strict=True):
-        for number, each in enumerate(asked.uses):
-            result = answered.results[number] if number < len(answered.results) else None
-            if _mark(each) == mark:
-                count += 1
-            elif result is not None and not result.error and changes(each):
-                count = 0
-            if result is None:
-                return count
+    if sum(_same(step.use, use) for step in steps) + 1 < FIRST_TOLD:
+        return 1  # nobody is told of so few, and what changes something takes long to find out
+    count = 1
+    for step in reversed(steps):
+        if _same(step.use, use):
+            count += 1
+        elif step.succeeded and changes(step.use):
+            break
     return count
 
 
-def _mark(use: ToolUse) -> str:
-    return f"{use.name} {json.dumps(dict(use.arguments), sort_keys=True, default=str)}"
+def _same(one: ToolUse, other: ToolUse) -> bool:
+    return one.name == other.name and one.arguments == other.arguments

@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import os
 import posixpath
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 from kairosd import programs
+from kairosd.core.hosts import Connection, Reach
 from kairosd.core.json import JsonObject
 from kairosd.core.levels import LEVELS, Level, Permission
 from kairosd.core.paths import SECRET_PATHS, matches
@@ -54,7 +55,7 @@ class Ground:
     """Where a run's commands work. `folder` is where the files lie: the workspace itself, or its checkout.
 
     `mounts` shows them at the workspace's own path, (files writable, `.git` writable); files whose names match
-    `secrets` show as empty.
+    `secrets` show as empty. `reach` says what a command may connect to; what came of that is told to `connected`.
     """
 
     workspace: Workspace
@@ -62,6 +63,8 @@ class Ground:
     mounts: Callable[[bool, bool], tuple[Mount, ...]]
     secrets: tuple[str, ...] = SECRET_PATHS
     environment: Mapping[str, str] = field(default_factory=dict)
+    reach: Callable[[Command], Reach | None] = lambda command: None
+    connected: Callable[[Sequence[Connection]], Awaitable[None]] | None = None
 
 
 class PlanRunner:
@@ -89,6 +92,8 @@ class PlanRunner:
                 limits = partial(replace, timeout=left, output_limit=room, tail_limit=TAIL_MAX)
                 outcome = await self._sandbox.run(*(limits(job) for job in jobs))
             total = _joined(total, outcome)
+            if outcome.connections and self._ground.connected is not None:
+                await self._ground.connected(outcome.connections)
             if total.timed_out:
                 break
         return total
@@ -185,6 +190,7 @@ class _Work:
             stdin=stdin,
             stdout=command.stdout,
             stderr=command.stderr,
+            reach=None if reader else self.ground.reach(command),
         )
 
     def _bare(self, argv: Sequence[str], cwd: Path, *, writable: ProgramClass | None) -> Job:

@@ -113,13 +113,16 @@ class Conversation:
         """Begins with the goal, and with the set of tools that the run has from now on."""
         await self.add({"kind": "said", "text": goal, "tools": tool_set})
 
+    async def drop_open(self) -> None:
+        """Answers the calls behind `finish`, which are never made: a word may not come between a turn and results."""
+        await self.add(*(result_entry(one.use.id, "not made: it came after finish", error=True) for one in self._open))
+
     async def say(self, text: str, *, about: str) -> None:
         """Adds a word from the daemon, on disk before it returns; it reopens a run that had finished.
 
         `about` names what it tells of; `told` has every such name, so that nothing is told twice.
         """
         await self.add({"kind": "said", "text": text, "about": about})
-        await self.sync()
         await self.sync()
 
     async def show(self, digest: str) -> None:

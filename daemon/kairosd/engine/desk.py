@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,12 +16,15 @@ from kairosd.core.journal import Note
 from kairosd.core.json import JsonObject
 from kairosd.core.levels import Level
 from kairosd.core.notices import NoticeDraft
+from kairosd.core.ratings import Rating
 from kairosd.core.runs import ENDED, Approval, ApprovalState, Run, RunState
 from kairosd.core.workspaces import Workspace, World
 from kairosd.engine import views
 from kairosd.engine.answers import Answers
+from kairosd.engine.appraisal import Appraisal
 from kairosd.engine.checkouts import Checkouts
 from kairosd.engine.conversation import Conversation
+from kairosd.engine.diffs import diff_of
 from kairosd.engine.dispatch import Dispatcher
 from kairosd.engine.inbox import Inbox
 from kairosd.engine.initiative import Initiative
@@ -32,7 +36,7 @@ from kairosd.engine.stopping import EmergencyStop
 from kairosd.engine.terms import Terms
 from kairosd.engine.undo import Undo
 from kairosd.engine.why import chain, find
-from kairosd.errors import CheckoutError, ExecutorError, NotFoundError, SandboxError, TransitionError, UsageError
+from kairosd.errors import NotFoundError, TransitionError, UsageError
 from kairosd.ports import Clock, Files, Query, Stores, Update
 
 TEXT_MAX = 20_000  # characters of one message
@@ -60,10 +64,12 @@ class Office:
     reload: Callable[[], JsonObject]
     edit_workspace: Callable[[str, str | None], None]
     edit_level: Callable[[str, Level], None]
+    appraisal: Appraisal
     terms: Terms
     pause: Callable[[bool], None]
     purses: Purses
-    private_channels: frozenset[str] = frozenset()  # those that strangers were seen, at start, to be kept out of
+    seen: Callable[[], None]  # the owner is here
+    private_channels: AbstractSet[str]  # those that strangers were seen, since the start, to be kept out of
 
 
 class OwnersDesk:
@@ -92,6 +98,7 @@ class OwnersDesk:
             "next_wake": views.iso(min(wakes) if (wakes := self._wakes()) else None),
             "notices": {name: counters.get(f"notices_{name}", 0) for name in ("queued", "delivered", "failed")},
             "purses": await self._o.purses.view(),
+            "tasks": [views.task_view(task) for task in await self._stores.tasks.running()],
             "workspaces": await self.workspaces(),
         }  # fmt: skip
 
@@ -104,20 +111,13 @@ class OwnersDesk:
         if len(text) > TEXT_MAX:
             raise UsageError(f"a message may have {TEXT_MAX} characters, this one has {len(text)}")
         place = self._choose(workspace, folder)
+        self._o.seen()
         now = self._o.clock.now()
-        event, decision = mint("e", now), mint("d", now)
-        run = Run(
-            id=mint("r", now), state=RunState.QUEUED, goal=text.strip(), workspace=place.name, trigger="owner",
-            decision=decision, level=int(self._o.terms.level(place.name)), taint=Tier.OWNER, created=now,
-        )  # fmt: skip
-        made = Decision(
-            id=decision, workspace=place.name, tier=Tier.OWNER, verdict=Verdict.ACT, reason="owner asked",
-            goal=run.goal, confidence=100, price=0, next_wake=None, events=(event,), run=run.id, notice=None,
-            fingerprint="", source="owner", shadow=False, asked_at=now, concluded_at=now,
-        )  # fmt: skip
+        run, made = _asked(text.strip(), place.name, level=self._o.terms.level(place.name), now=now)
         draft = Draft(
-            source="owner", kind="told", key=event, tier=Tier.OWNER, workspace=place.name, text={"message": run.goal}
-        )
+            source="owner", kind="told", key=made.events[0], tier=Tier.OWNER, workspace=place.name,
+            text={"message": run.goal},
+        )  # fmt: skip
         receipt = await self._stores.events.add_direct(draft, run, decision=made, now=now)
         self._o.dispatcher.wake()
         return {"event": receipt.id, "run": run.id, "workspace": place.name}
@@ -165,18 +165,34 @@ class OwnersDesk:
             case "decisions":
                 return [views.decision_view(row) for row in await self._stores.decisions.find(query)]
             case "runs":
-                return [views.run_view(row) for row in await self._stores.runs.find(query)]
+                undone = await self._o.undo.undone()
+                return [views.run_view(row, undone.get(row.id)) for row in await self._stores.runs.find(query)]
             case "approvals":
                 return [await self._approval(row) for row in await self._stores.approvals.find(query)]
             case "grants":
                 return [views.grant_view(row) for row in await self._stores.grants.find(query)]
+            case "tasks":
+                return [views.task_view(row) for row in await self._stores.tasks.find(query)]
             case "notices":
                 return [views.notice_view(row) for row in await self._stores.notices.find(query)]
-        raise NotFoundError(f"there is no list of {kind}", fix="events, decisions, runs, approvals, grants or notices")
+        raise NotFoundError(f"there is no list of {kind}", fix=f"there are: {KINDS}")
 
     async def costs(self, by: str, *, since: datetime, limit: int) -> Sequence[JsonObject]:
         found = await self._stores.model_calls.costs(by, since=since, limit=limit)
         return [views.spending_view(row, by) for row in found]
+
+    async def calibration(self, since: datetime) -> Sequence[JsonObject]:
+        return await self._o.appraisal.calibration(since)
+
+    async def rate(self, identifier: str, rating: str) -> JsonObject:
+        return await self._o.appraisal.rate(identifier, Rating(rating))
+
+    async def triggers(self, since: datetime, workspace: str | None) -> Sequence[JsonObject]:
+        return await self._o.appraisal.triggers(since, workspace and self._choose(workspace, None).name)
+
+    async def set_trigger(self, trigger: str, mode: str) -> JsonObject:
+        told = await self._o.appraisal.set_mode(trigger, mode)
+        return {**told, "changed": () if told["was"] == mode else (await self.reload())["changed"]}
 
     async def show(self, identifier: str) -> JsonObject:
         thing = await find(self._stores, identifier)
@@ -185,38 +201,22 @@ class OwnersDesk:
                 return await self._show_run(await self._stores.runs.get(thing.id))
             case "c":
                 return views.call_view(await self._stores.runs.get_call(thing.id))
-        kinds = {"e": "events", "d": "decisions", "a": "approvals", "n": "notices", "g": "grants"}
+        kinds = {"e": "events", "d": "decisions", "a": "approvals", "n": "notices", "g": "grants", "t": "tasks"}
         rows = await self.listing(kinds[thing.id[0]], Query(prefix=thing.id, limit=1))
         return rows[0]
 
     async def _show_run(self, run: Run) -> JsonObject:
         calls = [views.call_view(call) for call in await self._stores.runs.calls(run.id)]
+        tasks = [views.task_view(task) for task in await self._stores.tasks.of_run(run.id)]
         model_calls = await self._stores.model_calls.of(run.id)
+        undone = (await self._o.undo.undone()).get(run.id)
+        merge = f"git merge {run.branch}" if run.branch else f"git apply {run.patch}" if run.patch else None
+        workspace, repository = self._o.workspaces.get(run.workspace), self._o.repositories.get(run.workspace)
+        diff = await diff_of(run, self._o.checkouts, workspace=workspace, repository=repository)
         return {
-            **views.run_view(run), "calls": calls, "model_calls": list(model_calls), "diff": await self._diff(run),
-            "merge": f"git merge {run.branch}" if run.branch else f"git apply {run.patch}" if run.patch else None,
+            **views.run_view(run, undone), "calls": calls, "tasks": tasks, "model_calls": list(model_calls),
+            "diff": diff, "merge": None if undone else merge,
         }  # fmt: skip
-
-    async def _diff(self, run: Run) -> str:
-        workspace = self._o.workspaces.get(run.workspace)
-        if workspace is None or run.base is None:
-            return ""
-        try:
-            if run.commit and run.branch:
-                return await self._landed_diff(run, run.commit)
-            return "" if run.patch else await self._o.checkouts.diff(run, workspace)
-        except (CheckoutError, SandboxError, ExecutorError) as error:
-            return f"(no diff: {error})"
-
-    async def _landed_diff(self, run: Run, commit: str) -> str:
-        """The checkout is gone: the run's commits are found in the owner's repository by their trailer."""
-        git = self._o.repositories[run.workspace].git()
-        found = await git("log", "--format=%H", "--fixed-strings", f"--grep={run.id}", commit)
-        oldest = found.stdout.decode().split()[-1:] or [commit]
-        outcome = await git("diff", f"{oldest[0]}^", commit)
-        if outcome.code != 0:  # a first commit has no parent
-            outcome = await git("show", "--format=", commit)
-        return outcome.stdout.decode("utf-8", "replace")
 
     async def why(self, identifier: str) -> Sequence[JsonObject]:
         return await chain(self._stores, identifier)
@@ -228,6 +228,7 @@ class OwnersDesk:
 
     async def pause(self, reason: str) -> JsonObject:
         self._o.pause(True)  # at once, whatever the database does
+        self._o.seen()
         note = Note("daemon.paused", data={"reason": reason[:500]})
         await self._stores.state.put("paused", reason or "by the owner", note=note, now=self._o.clock.now())
         return {"state": "paused", "reason": reason}
@@ -247,11 +248,13 @@ class OwnersDesk:
         return {"state": "ready"}
 
     async def stop(self, run: str | None) -> JsonObject:
+        self._o.seen()  # a dream under way ends too
         if run is None:
             return await self._o.emergency.pull()
         return {"stopped": await self._o.dispatcher.stop((await self._stores.runs.get(run)).id)}
 
     async def answer(self, code: str, *, approve: bool, channel: str, always: bool = False) -> JsonObject:
+        self._o.seen()
         approval = await self._answers.answer(code, channel=channel, approve=approve, always=always)
         self._o.dispatcher.wake()
         return await self._approval(approval)
@@ -295,9 +298,8 @@ class OwnersDesk:
         return changes
 
     async def test_notice(self) -> JsonObject:
-        now = self._o.clock.now()
         title, body = "Kairos can reach you", "This is the test you asked for."
-        self._o.queue(NoticeDraft(key=f"test:{mint('n', now)}", title=title, body=body))
+        self._o.queue(NoticeDraft(key=f"test:{mint('n', self._o.clock.now())}", title=title, body=body))
         return {"queued": True}
 
     def _choose(self, name: str | None, folder: str | None) -> Workspace:
@@ -316,6 +318,9 @@ class OwnersDesk:
         raise UsageError("which workspace?", fix=f"say -w NAME: {listed}")
 
 
+KINDS = "events, decisions, runs, tasks, approvals, grants, notices"
+
+
 def _workspace_view(office: Office, name: str, *, world: World | None) -> JsonObject:
     workspace, initiative = office.workspaces[name], office.initiatives[name]
     return {
@@ -327,6 +332,21 @@ def _workspace_view(office: Office, name: str, *, world: World | None) -> JsonOb
         "trusted": is_trusted(workspace, world.trusted_hashes if world else ""),
         "next_wake": views.iso(initiative.next_wake),
     }
+
+
+def _asked(goal: str, workspace: str, *, level: Level, now: datetime) -> tuple[Run, Decision]:
+    """What the owner's word leads to: a run at once, and the decision that says so."""
+    event, decision = mint("e", now), mint("d", now)
+    run = Run(
+        id=mint("r", now), state=RunState.QUEUED, goal=goal, workspace=workspace, trigger="owner", decision=decision,
+        level=int(level), taint=Tier.OWNER, created=now,
+    )  # fmt: skip
+    made = Decision(
+        id=decision, workspace=workspace, tier=Tier.OWNER, verdict=Verdict.ACT, reason="owner asked", goal=goal,
+        confidence=100, price=0, next_wake=None, events=(event,), run=run.id, notice=None, fingerprint="",
+        source="owner", shadow=False, asked_at=now, concluded_at=now,
+    )  # fmt: skip
+    return run, made
 
 
 def _change_level(office: Office, workspace: str, *, level: Level) -> JsonObject:

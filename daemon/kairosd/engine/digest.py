@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from kairosd.core.decisions import Decision, Verdict
@@ -13,23 +14,38 @@ from kairosd.core.runs import Run
 LIMIT = 5000  # characters, about 1,400 tokens: design §7 allows the local model 1,500
 TEXT_LIMIT = 600
 EVENTS_SHOWN = 20
+PURSE = ("nothing", "a quarter or less", "about half", "about three quarters", "nearly all")
 
 
-def compose(
-    events: Sequence[Event], *, now: datetime, world: str, runs: Sequence[Run], decisions: Sequence[Decision]
-) -> str:
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What else bears on a decision: runs that wait, the last decisions, the quarters the purse still holds, memory.
+
+    The purse is told coarsely, so that a digest does not differ from the last one by what that one cost.
+    """
+
+    runs: Sequence[Run]
+    decisions: Sequence[Decision]
+    quarters: int
+    memory: str = ""
+
+
+def compose(events: Sequence[Event], *, now: datetime, world: str, around: Surroundings) -> str:
     """The batch and its surroundings. Text of an event below tier `local` is left out, its facts are not."""
-    parts = [f"Now: {now.astimezone():%A %Y-%m-%d %H:%M}", "", "What happened:"]
+    parts = [f"Now: {now.astimezone():%A %Y-%m-%d %H:%M}", f"Left of the budget for this: {PURSE[around.quarters]}"]
+    parts += ["", "What happened:"]
     parts += [_describe(event) for event in events[:EVENTS_SHOWN]]
     if len(events) > EVENTS_SHOWN:
         parts.append(f"- and {len(events) - EVENTS_SHOWN} more of the same workspace")
     if world:
         parts += ["", "The workspace now:", world]
-    if runs:
-        parts += ["", "Work that is open:"] + [f"- {run.state}: {run.goal[:160]}" for run in runs[:5]]
-    answered = [decision for decision in decisions if decision.verdict is not Verdict.UNUSABLE]
+    if around.runs:
+        parts += ["", "Work that is open:"] + [f"- {run.state}: {run.goal[:160]}" for run in around.runs[:5]]
+    answered = [decision for decision in around.decisions if decision.verdict is not Verdict.UNUSABLE]
     if answered:
         parts += ["", "Your last decisions here:"] + [f"- {_recall(decision)}" for decision in answered[:3]]
+    if around.memory:
+        parts += ["", around.memory]
     return "\n".join(parts)[:LIMIT]
 
 
@@ -43,4 +59,5 @@ def _describe(event: Event) -> str:
 
 def _recall(decision: Decision) -> str:
     goal = f" — {decision.goal[:120]}" if decision.goal else ""
-    return f"{decision.asked_at.astimezone():%H:%M} {decision.verdict}: {decision.reason[:120]}{goal}"
+    done = " (only recorded, not done)" if decision.shadow else ""
+    return f"{decision.asked_at.astimezone():%H:%M} {decision.verdict}{done}: {decision.reason[:120]}{goal}"

@@ -27,6 +27,7 @@ from kairosd.errors import CheckoutError, NotFoundError, ToolError
 from kairosd.ports import Blobs, Files
 
 CHANGES = """
+git rev-parse -q --verify HEAD >/dev/null || exit 0
 git diff --no-ext-diff --no-textconv --no-renames --raw -z --no-abbrev \
   "${SNAPSHOT:-$(git hash-object -t tree /dev/null)}" HEAD
 """
@@ -53,12 +54,13 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One file that a run changed, as git tells it: modes such as 100644, and the blob it started from."""
+    """One file that a run changed, as git tells it: modes such as 100644, and the blobs before and after."""
 
     path: str
     old_mode: str
     new_mode: str
     old_blob: str
+    new_blob: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +173,16 @@ class DirectLanding:
 
 async def changes_of(work: SandboxedGit, snapshot: str) -> tuple[Change, ...]:
     """What the commits of a checkout changed since its snapshot. Raises `CheckoutError`."""
-    output = (await work.script(CHANGES, {"SNAPSHOT": snapshot})).decode(errors="surrogateescape")
-    entries = output.split("\0")[:-1]
+    return read_raw(await work.script(CHANGES, {"SNAPSHOT": snapshot}))
+
+
+def read_raw(output: bytes) -> tuple[Change, ...]:
+    """What git tells with `--raw -z --no-abbrev`."""
+    entries = output.decode(errors="surrogateescape").split("\0")[:-1]
     found = []
     for told, path in zip(entries[::2], entries[1::2], strict=True):
-        old_mode, new_mode, old_blob, _, _ = told.removeprefix(":").split(" ")
-        found.append(Change(path, old_mode, new_mode, old_blob))
+        old_mode, new_mode, old_blob, new_blob, _ = told.removeprefix(":").split(" ")
+        found.append(Change(path, old_mode, new_mode, old_blob, new_blob))
     return tuple(found)
 
 

@@ -9,21 +9,24 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 
-from kairosd.core.budget import allowance_in
+from kairosd.core.budget import allowance_in, purse_of
 from kairosd.core.levels import Ruling
 from kairosd.core.runs import ENDED, Approval, ApprovalState, ParkedOn, Run, RunState
+from kairosd.engine.news import span
 from kairosd.engine.repository import Place
-from kairosd.engine.runs import Tooling, Worker
+from kairosd.engine.runs import Worker
 from kairosd.engine.signals import Alarm
 from kairosd.engine.supervise import contain
+from kairosd.engine.tooling import Tooling
 from kairosd.errors import StoreError, TransitionError
 
 log = logging.getLogger("kairosd.dispatch")
 
 STORE_RETRY = 30  # seconds
+STOPPED = "stopped by the owner"
 UNWANTED = "the owner did not want it to go on"
 UNENDED = (RunState.QUEUED, RunState.RUNNING, RunState.PARKED, RunState.INTERRUPTED)
-RESUME_WITHIN = timedelta(hours=1)  # design §2: interrupted longer ago than this asks first
+RESUME_WITHIN = timedelta(hours=1)  # design §2: at rest for longer than this asks first
 
 
 class Dispatcher:
@@ -44,6 +47,7 @@ class Dispatcher:
         self._alarm = Alarm(tooling.clock)
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._cancelled: set[str] = set()
+        self._refilled: set[str] = set()
         self._halted = False
 
     def wake(self) -> None:
@@ -53,6 +57,7 @@ class Dispatcher:
     async def run(self) -> None:
         """Starts runs until cancelled; then every running one is left to be resumed at the next start."""
         async with asyncio.TaskGroup() as group:
+            self._t.tasks.open(group, self._task_ended)
             while True:
                 try:
                     for queued in await self._t.stores.runs.queued():
@@ -76,6 +81,7 @@ class Dispatcher:
     def halt(self) -> list[str]:
         """Cancels every run's task now, and starts none before `cancel_all`. Writes nothing; the runs' ids."""
         self._halted = True
+        self._t.tasks.stop()
         for run, task in self._workers.items():
             self._cancelled.add(run)
             task.cancel()
@@ -96,11 +102,13 @@ class Dispatcher:
 
     async def recover(self) -> list[Run]:
         """At boot: what was interrupted goes on if that is recent, else the owner is asked."""
-        now = self._t.clock.now()
-        interrupted = await self._t.stores.runs.interrupt_running(now)
+        now, seen = self._t.clock.now(), await self._t.stores.state.get("last_seen")
+        alive = datetime.fromisoformat(seen) if isinstance(seen, str) else None
+        await self._t.stores.tasks.recover(now)
+        interrupted = await self._t.stores.runs.interrupt_running(now, alive=alive)
         for run in interrupted:
-            if run.started and now - run.started > RESUME_WITHIN:
-                reason = f"It was interrupted a while ago (started {run.started:%Y-%m-%d %H:%M} UTC)."
+            if run.rested and now - run.rested > RESUME_WITHIN:
+                reason = f"It was interrupted {span(now - run.rested)} ago ({run.rested:%Y-%m-%d %H:%M} UTC)."
                 park = self._t.ending.stuck(run, reason)
                 await self._t.stores.runs.park(
                     run, ParkedOn.OWNER, approval=park.approval, notices=park.notices, now=now
@@ -126,9 +134,14 @@ class Dispatcher:
                     await self._t.stores.approvals.withdraw(approval.id, reason, now=self._t.clock.now())
 
     async def refill(self) -> None:
-        """Lets runs go on that asked for money when there is room in their purse again: the question is withdrawn."""
+        """Lets runs go on that asked for money when there is room in their purse again: the question is withdrawn.
+
+        One a purse, and the next when that one has begun: what it needs is reserved by its next turn, not before.
+        """
+        self._refilled &= {run.id for run in await self._t.stores.runs.queued()}
         for run in await self._t.stores.runs.in_state(RunState.PARKED):
-            if run.parked_on is not ParkedOn.PURSE:
+            taken = {purse_of(one.trigger) for one in await self._t.stores.runs.queued() if one.id in self._refilled}
+            if run.parked_on is not ParkedOn.PURSE or purse_of(run.trigger) in taken:
                 continue
             for approval in await self._t.stores.approvals.of_run(run.id):
                 asked = allowance_in(approval.id, approval.hash) if approval.state is ApprovalState.OPEN else None
@@ -136,6 +149,7 @@ class Dispatcher:
                     with contextlib.suppress(TransitionError):  # answered in this moment
                         reason = "there is room in its purse again"
                         await self._t.stores.approvals.withdraw(approval.id, reason, now=self._t.clock.now())
+                        self._refilled.add(run.id)
                         self.wake()
 
     async def _start(self, queued: Run, group: asyncio.TaskGroup) -> None:
@@ -155,32 +169,38 @@ class Dispatcher:
         worker = Worker(self._t, place, run=run)
 
         async def failed(reason: str) -> None:
-            await self._t.ending.give_up(worker.run, RunState.FAILED, reason=reason)
+            await self._end_surely(worker.run, RunState.FAILED, reason=reason)
 
         try:
             await contain(partial(self._drive, worker), f"run {run.id}", failed=failed)
+            if self._t.tasks.running(run.id) and (await self._t.stores.runs.get(run.id)).state in ENDED:
+                self._t.tasks.stop(run.id)
         except asyncio.CancelledError:
             if run.id not in self._cancelled:
                 raise
             if not self._halted:
                 # The one place that shields: the state is written even though the task is being cancelled.
-                await asyncio.shield(self._end_stopped(worker.run))
+                await asyncio.shield(self._end_surely(worker.run, RunState.CANCELLED, reason=STOPPED))
         finally:
             self._workers.pop(run.id, None)
             self._cancelled.discard(run.id)
             self._ended(run.workspace)
             self.wake()
 
-    async def _end_stopped(self, run: Run) -> None:
+    async def _end_surely(self, run: Run, state: RunState, *, reason: str) -> None:
+        """Ends the run, however long the disk is full: one that stayed `running` would hold its workspace."""
         while not self._halted:
             try:
-                await self._t.ending.give_up(run, RunState.CANCELLED, reason="stopped by the owner")
+                return await self._t.ending.give_up(run, state, reason=reason)
             except TransitionError:
-                return  # ended by somebody else meanwhile
+                return None  # ended by somebody else meanwhile
             except StoreError:
                 await self._t.clock.sleep(STORE_RETRY)
-            else:
-                return
+        return None
+
+    def _task_ended(self, workspace: str) -> None:
+        self._ended(workspace)
+        self.wake()
 
     async def _drive(self, worker: Worker) -> None:
         while True:
@@ -207,9 +227,10 @@ class Dispatcher:
         return None
 
     async def _cancel(self, run: Run) -> None:
+        self._t.tasks.stop(run.id)
         task = self._workers.get(run.id)
         if task is None:
-            await self._t.ending.give_up(run, RunState.CANCELLED, reason="stopped by the owner")
+            await self._t.ending.give_up(run, RunState.CANCELLED, reason=STOPPED)
             self._ended(run.workspace)
             return
         self._cancelled.add(run.id)

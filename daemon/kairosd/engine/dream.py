@@ -16,8 +16,9 @@ Nothing is written before `commit`. Whatever ends a dream before that leaves mem
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
@@ -25,7 +26,8 @@ from kairosd.core.budget import Purse
 from kairosd.core.dream import Op, Operation, mark_stale, retired
 from kairosd.core.dream_audit import audit
 from kairosd.core.dream_checks import Examined, Frame, Problem, examine
-from kairosd.core.evidence import Evidence, gather, grouped
+from kairosd.core.events import Tier
+from kairosd.core.evidence import Evidence, gather, grouped, without_series
 from kairosd.core.journal import Note
 from kairosd.core.json import Json, JsonObject, digest
 from kairosd.core.memory import Generation
@@ -34,8 +36,15 @@ from kairosd.core.secrets import Scrubber
 from kairosd.engine.claims import Claims
 from kairosd.engine.dream_asking import Consolidation, Group, fitted
 from kairosd.engine.dream_state import TRIES, DreamRecord
+from kairosd.engine.indexing import forgotten
 from kairosd.engine.purses import NoRoom
-from kairosd.errors import ModelProtocolError, ModelRefusedError, ModelUnavailableError, StaleMemoryError
+from kairosd.errors import (
+    ModelProtocolError,
+    ModelRefusedError,
+    ModelUnavailableError,
+    NotFoundError,
+    StaleMemoryError,
+)
 from kairosd.ports import Clock, JournalLines, MemoryStore, Proposal, Recall, Stores
 
 log = logging.getLogger("kairosd.dream")
@@ -120,6 +129,7 @@ class Dream:
     def __init__(self, deps: DreamDeps) -> None:
         self._d = deps
         self._record = DreamRecord(deps.stores, deps.clock)
+        self._noise = (0, 0)  # after that cursor there is nothing to learn up to that line: it is not read again
 
     async def dream(self) -> Told:
         """Learns from all that is new. What stops it is told in `outcome`; memory is whole at every moment."""
@@ -177,11 +187,15 @@ class Dream:
 
     async def _gather(self, base: Generation) -> Batch | None:
         """The next stretch with evidence; a stretch of nothing but noise is passed over."""
-        after = base.cursor
+        after = self._noise[1] if self._noise[0] == base.cursor else base.cursor
         room = self._d.consolidation.room()
+        hidden = set(forgotten(base))
         while lines := await asyncio.to_thread(self._d.journal.after, after, limit=LINES_MOST):
+            tiers = await self._tiers(lines)
             while True:
-                found = gather(lines, base.entries, scrub=self._d.scrub, after=after)
+                found = await asyncio.to_thread(gather, lines, base.entries, scrub=self._d.scrub, known=tiers)
+                known = tuple(one for one in found.evidence if one.source not in hidden)
+                found = without_series(replace(found, evidence=known))
                 groups = tuple(Group(name, tuple(each)) for (name, _), each in grouped(found.evidence).items())
                 if len(lines) == 1 or all(fitted(group.evidence, room) for group in groups):
                     break
@@ -189,7 +203,16 @@ class Dream:
             if groups:
                 return Batch(groups, found.upto, dict(found.dropped))
             after = found.upto
+            self._noise = (base.cursor, after)
         return None
+
+    async def _tiers(self, lines: Sequence[Mapping[str, Json]]) -> dict[str, Tier]:
+        """The tiers that the runs of these calls have by now, also of runs that have not rested since."""
+        found = {}
+        for name in {str(line.get("cause")) for line in lines if str(line.get("kind")).startswith("call.")}:
+            with contextlib.suppress(NotFoundError):
+                found[name] = (await self._d.stores.runs.get(name)).taint
+        return found
 
     async def _consolidate(self, batch: Batch, base: Generation, *, told: Told) -> Draft:
         """Operations for every group, one after the other, each on what the one before it left."""
@@ -226,7 +249,7 @@ class Dream:
     async def _check(self, draft: Draft, base: Generation) -> list[Problem]:
         """What speaks against the whole generation; empty = nothing."""
         evidence = [one for group, _ in draft.parts for one in group.evidence]
-        found = audit(base, draft.generation, accepted=draft.accepted, evidence=evidence)
+        found = await asyncio.to_thread(audit, base, draft.generation, accepted=draft.accepted, evidence=evidence)
         if not found and self._d.recall is not None:
             added = [entry for entry in draft.generation.entries if entry.id not in base.ids]
             lost = await asyncio.to_thread(self._d.recall.losses, base, draft.generation, added=added)
@@ -235,6 +258,7 @@ class Dream:
 
     async def _commit(self, draft: Draft, base: Generation, *, batch: Batch, told: Told) -> Generation:
         """Makes the draft current. Where the owner saved meanwhile, it is made anew from what they saved."""
+        began = base.cursor
         for _ in range(COMMIT_TRIES):
             draft = replace(draft, generation=replace(draft.generation, cursor=batch.upto))
             if problems := await self._check(draft, base):
@@ -246,6 +270,8 @@ class Dream:
                 return await asyncio.shield(self._written(whole, base, draft=draft, told=told))
             except StaleMemoryError:
                 base = await self._orient()
+                if base.cursor != began:
+                    return base  # gone back meanwhile: what lies between is to be learned again
                 draft = self._again(draft, base)
         raise GroupFailed(batch.groups[0], "memory was changed by hand each time it was to be written")
 

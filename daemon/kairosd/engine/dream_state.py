@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 
 from kairosd.core.json import Json
@@ -11,25 +11,25 @@ from kairosd.ports import Clock, Stores
 
 KEY = "dream"
 FIRST_REST, LAST_REST = timedelta(minutes=15), timedelta(hours=12)
-TRIES = 3  # of the same batch; then what cannot be learned is put aside and the later ones go on
+TRIES = 3  # of the same group; then what cannot be learned is put aside and the later ones go on
 
 
 @dataclass(frozen=True, slots=True)
 class DreamState:
-    """`last` is the last dream that came to its end, `batch` what failed last, `tries` times in a row."""
+    """`last` is the last dream that came to its end, `tries` how often each group has failed since."""
 
     last: str = ""
     rests_until: str = ""
     failures: int = 0
-    batch: str = ""
-    tries: int = 0
+    tries: Mapping[str, int] = field(default_factory=dict)
     story: str = ""  # the last day that was told
 
     @staticmethod
     def of(record: Mapping[str, Json]) -> DreamState:
-        texts = {name: str(record.get(name) or "") for name in ("last", "rests_until", "batch", "story")}
-        failures, tries = (found if isinstance(found := record.get(name), int) else 0 for name in ("failures", "tries"))
-        return DreamState(**texts, failures=failures, tries=tries)
+        texts = {name: str(record.get(name) or "") for name in ("last", "rests_until", "story")}
+        failures, told = record.get("failures"), record.get("tries")
+        tries = {name: n for name, n in told.items() if isinstance(n, int)} if isinstance(told, Mapping) else {}
+        return DreamState(**texts, failures=failures if isinstance(failures, int) else 0, tries=tries)
 
     def rests(self, now: datetime) -> bool:
         return bool(self.rests_until) and datetime.fromisoformat(self.rests_until) > now
@@ -58,15 +58,16 @@ class DreamRecord:
         """A dream came to its end."""
         state = await self.read()
         now = self._clock.now().isoformat()
-        await self.write(replace(state, last=now, rests_until="", failures=0, batch="", tries=0))
+        await self.write(replace(state, last=now, rests_until="", failures=0, tries={}))
 
-    async def failed(self, batch: str) -> int:
-        """A batch could not be learned from; how often by now. The next try comes after a rest that grows."""
+    async def failed(self, group: str) -> int:
+        """A group could not be learned from; how often by now. The next try comes after a rest that grows.
+
+        Each group counts by itself: were only the last one counted, two in one batch would fail in turn for ever.
+        """
         state = await self.read()
-        tries = state.tries + 1 if batch and batch == state.batch else 1
+        tries = {**state.tries, group: state.tries.get(group, 0) + 1} if group else state.tries
         rest = min(LAST_REST, FIRST_REST * 2 ** min(state.failures, 10))
         until = (self._clock.now() + rest).isoformat()
-        await self.write(
-            replace(state, rests_until=until, failures=state.failures + 1, batch=batch or state.batch, tries=tries)
-        )
-        return tries
+        await self.write(replace(state, rests_until=until, failures=state.failures + 1, tries=tries))
+        return tries.get(group, 0)

@@ -124,7 +124,10 @@ class Gates:
             return "the purse is empty"
         due = state.since(self.clock.now()) >= timedelta(seconds=self.habits.every_seconds)
         new = await dream.unlearned(self.habits.entries)
-        return "" if new >= self.habits.entries or (due and new) else "nothing much is new"
+        if new < self.habits.entries and not (due and new):
+            return "nothing much is new"
+        # Looking takes its time, and they may have come back in it.
+        return "" if self.absence.lasts(self.habits.idle_seconds) else "the owner is here"
 
 
 class Morning:

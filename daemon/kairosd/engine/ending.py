@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -15,6 +15,7 @@ from kairosd.core.runs import ENDED, Approval, ApprovalState, ParkedOn, Run, Run
 from kairosd.core.workspaces import Workspace
 from kairosd.engine.checkouts import Checkouts
 from kairosd.engine.checks import Sight, evaluate
+from kairosd.engine.conversation import Conversation
 from kairosd.engine.handover import Handover
 from kairosd.engine.landing import Landed
 from kairosd.engine.ledger import CODE_LETTERS, Park, question_notice
@@ -23,10 +24,16 @@ from kairosd.engine.repository import Place
 from kairosd.engine.signals import Feed
 from kairosd.errors import CheckoutError, ExecutorError, SandboxError
 from kairosd.ports import Clock, Finish, Query, Stores, Update
+from kairosd.prompts import text_of
 
 log = logging.getLogger("kairosd.ending")
 
 LANDED = "landed"  # the kind of the check that the daemon adds
+SIGNS = frozenset({LANDED, "changed", "added"})  # kinds that show that something was done, not that it is right
+SEEN = ("passed", "seen")  # what evaluating adds to a check
+REPAIR = "repair"  # what a run has been told of once its failed checks have gone back to it
+ESCALATED_MAX = 300  # characters
+Checks = tuple[JsonObject, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,7 @@ class EndingDeps:
     handover: Handover
     expires: timedelta
     workspaces: Mapping[str, Workspace]
+    evaluate: Callable[[Sequence[JsonObject], Sight], Awaitable[tuple[JsonObject, ...]]] = evaluate
 
 
 class Ending:
@@ -52,11 +60,37 @@ class Ending:
         self._clock = deps.clock
         self._checkouts = deps.checkouts
 
-    async def conclude(self, run: Run, place: Place, *, finish: Finish, sight: Sight) -> None:
-        """Lands what the run changed and sets its state from checks alone. Raises `CheckoutError`."""
-        landed, checks = None, await evaluate(finish.checks, sight)
+    async def check(self, run: Run, finish: Finish, *, sight: Sight) -> Checks:
+        """What became of the checks of `finish`; after a repair also of those before it: less is not asked for then."""
+        before = ({name: value for name, value in one.items() if name not in SEEN} for one in run.checks)
+        wanted = [*finish.checks, *(one for one in before if one not in finish.checks)]
+        return await self._d.evaluate(wanted, sight)
+
+    async def give_back(self, talk: Conversation, run: Run, *, checks: Checks, to: str) -> Run | None:
+        """Tells the run once what failed, so that it goes on with the model `to`; the run as it then is.
+
+        None where nothing failed, or where it has been told before. A crash in between gives it back again.
+        """
+        failed = [check for check in checks if not check["passed"]]
+        if not failed or REPAIR in talk.told:
+            return None
+        kinds = ", ".join(str(check.get("command") or check["kind"]) for check in failed)
+        run = replace(run, checks=checks, escalated=f"{to} went on after failed checks: {kinds}"[:ESCALATED_MAX])
+        await self._stores.runs.escalate(run, now=self._clock.now())
+        told = text_of("repair").format(failed="\n".join(f"- {check['kind']}: {check['seen']}" for check in failed))
+        await talk.drop_open()
+        await talk.say(told, about=REPAIR)
+        return run
+
+    async def conclude(self, run: Run, place: Place, *, finish: Finish, checks: Checks, sight: Sight) -> None:
+        """Lands what the run changed and sets its state from `checks` alone. Raises `CheckoutError`, and `Park`."""
+        landed = None
+        handover, workspace, subject = self._d.handover, place.workspace, _subject(run.goal)
         if run.base is not None and all(check["passed"] for check in checks):
-            landed = await self._d.handover.land(run, place.workspace, subject=_subject(run.goal))
+            if await handover.clear(run, workspace, subject=subject):
+                checks = await self.check(run, finish, sight=sight)  # what they saw is not what would land
+            if all(check["passed"] for check in checks):
+                landed = await handover.land(run, workspace)
         run = replace(run, result=finish.answer, checks=self._with_landing(checks, landed))
         if landed:
             patch = str(landed.patch) if landed.patch else None
@@ -146,7 +180,7 @@ def _state_of(checks: Sequence[JsonObject]) -> RunState:
     if not all(check["passed"] for check in checks):
         return RunState.FAILED
     # That it landed says that something was changed, not that it is what was asked for.
-    asked = any(check["kind"] != LANDED for check in checks)
+    asked = any(check["kind"] not in SIGNS for check in checks)
     return RunState.DONE if asked else RunState.DONE_UNCHECKED
 
 

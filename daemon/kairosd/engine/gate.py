@@ -7,13 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from kairosd.core.hosts import Reach
 from kairosd.core.json import JsonObject
 from kairosd.core.levels import Level, Opinion, Permission, Ruling, judge_level, judge_taint
 from kairosd.core.policy import Policy, judge_path, judge_rules, worst
 from kairosd.core.runs import Run
 from kairosd.core.shell.plans import Command, Plan
 from kairosd.core.shell.programs import Program, ProgramClass, Use, read_use
-from kairosd.core.shell.verdicts import Place, advice, allowed_by_owner, judge_command, permission_of
+from kairosd.core.shell.verdicts import (
+    Place,
+    advice,
+    allowed_by_owner,
+    judge_command,
+    judge_reach,
+    permission_of,
+    reach_of,
+)
 from kairosd.engine.terms import Terms
 from kairosd.errors import ToolError
 from kairosd.ports import Tool
@@ -26,12 +35,13 @@ CHANGE_FOLDER = "cd"  # no program: where it leads is judged, and what runs ther
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What the gate says of one command of a plan."""
+    """What the gate says of one command of a plan. `reach` is what it may connect to; None = it has no network."""
 
     command: Command
     cwd: str
     permission: Permission
     opinions: tuple[Opinion, ...]
+    reach: Reach | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +111,27 @@ class Gate:
             lists, listed = _off_lists(policy, command, use=use) if widest else (policy, use)
             opinions = judge_command(lists, command, use=listed, place=Place(seen, cwd, follow))
             opinions += [Opinion(Ruling.ASK, policy.doubt)] if policy.doubt else []
+            reach = self.reach(command, run=run)
+            opinions += judge_reach(policy, command, use=use) if reach else []
             limits = [judge_level(level, permission), judge_taint(run.taint, permission)]
             limits = [replace(one, fix=advice(use)) for one in limits]
             # The first of equals is the reason that is told: what grants it, or what is wrong with this very command.
             granted = all(one.ruling is Ruling.ALLOW for one in limits)
-            judged.append(Judged(command, cwd, permission, (*limits, *opinions) if granted else (*opinions, *limits)))
+            found = (*limits, *opinions) if granted else (*opinions, *limits)
+            judged.append(Judged(command, cwd, permission, found, reach))
         return tuple(judged)
+
+    def reach(self, command: Command, *, run: Run) -> Reach | None:
+        """What a command of the run may connect to; None where it has no network: what only reads needs none."""
+        policy = self.terms.policy(run.workspace)
+        use, permission = self._read(policy, command, workspace=run.workspace)
+        limits = (
+            judge_level(self.terms.ceiling(run), Permission.NETWORK), judge_taint(run.taint, Permission.NETWORK)
+        )  # fmt: skip
+        if permission is Permission.READER or worst(limits).ruling is not Ruling.ALLOW:
+            return None
+        reach = reach_of(policy, command, use=use)
+        return reach if reach.allow else None
 
     def classify(self, tool: Tool, arguments: JsonObject, *, run: Run) -> frozenset[Permission]:
         """What kinds of things this call does: the tool's own, or those of its commands. Raises as the tool does."""

@@ -56,6 +56,7 @@ ENVIRONMENT: Mapping[str, str] = {
     **{f"GIT_CONFIG_KEY_{number}": name for number, name in enumerate(SETTINGS)},
     **{f"GIT_CONFIG_VALUE_{number}": value for number, value in enumerate(SETTINGS.values())},
     "GIT_NO_LAZY_FETCH": "1",
+    "GIT_NO_REPLACE_OBJECTS": "1",  # a replaced commit would be shown as harmless, and land as it is
     "GIT_OPTIONAL_LOCKS": "0",  # else `git status` would refresh the owner's index
     "GIT_TERMINAL_PROMPT": "0",
 }

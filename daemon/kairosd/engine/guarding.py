@@ -19,12 +19,15 @@ from kairosd.core.runs import Approval, ApprovalState, Call, CallState, ParkedOn
 from kairosd.core.secrets import Scrubber
 from kairosd.core.workspaces import Workspace
 from kairosd.engine.checkouts import Checkouts
+from kairosd.engine.direct import Change
 from kairosd.engine.ledger import CODE_LETTERS, REFUSED, Park, Questions, question_notice
 from kairosd.engine.terms import Terms
-from kairosd.ports import Clock, Files, Stores
+from kairosd.ports import Clock, Stores
 
 SHOWN_MAX = 4000  # characters of the change in a question; `kairos runs ID` shows all of it
 NAMED_MAX = 5
+YES = (ApprovalState.APPROVED, ApprovalState.USED)
+PLAIN, RUNNABLE, LINK = "100644", "100755", "120000"  # git's modes
 RULE = "programs of the run changed what always asks, and no yes covers it"
 
 
@@ -35,7 +38,6 @@ class Guard:
     stores: Stores
     clock: Clock
     checkouts: Checkouts
-    files: Files
     terms: Terms
     questions: Questions
     scrub: Scrubber
@@ -45,11 +47,9 @@ class Guard:
 
         All is committed. Raises `Park` with the question, and `CheckoutError`.
         """
-        if call.state not in (CallState.REQUESTED, CallState.PARKED):
-            return False  # it has begun to land: that was cleared
         paths = await self._uncovered(run, workspace)
         if not paths:
-            return False
+            return await self._straighten(run, workspace)
         diff = await self.checkouts.diff_of(run, workspace, paths=paths)
         bound = digest({"paths": list(paths), "diff": diff})
         asked = await self.stores.approvals.of_call(call.id)
@@ -59,11 +59,23 @@ class Guard:
         if asked is not None and asked.state is ApprovalState.APPROVED:
             state = ApprovalState.USED if fits else ApprovalState.STALE
             await self.stores.approvals.move(asked.id, state, now=self.clock.now())
-        if asked is None or not fits or asked.state is ApprovalState.STALE:
-            raise self._question(run, call, paths=paths, shown=self._shown(diff, run), bound=bound)
-        if asked.state in REFUSED:
+        if asked is not None and fits and asked.state in REFUSED:
             await self.checkouts.take_out(run, workspace, paths=paths)
             return True
+        if asked is not None and fits and asked.state in YES:
+            return await self._straighten(run, workspace)
+        shown = await asyncio.to_thread(self._shown, diff, run)  # megabytes take seconds
+        raise self._question(run, call, paths=paths, shown=shown, bound=bound)
+
+    async def _straighten(self, run: Run, workspace: Workspace) -> bool:
+        """Makes one commit of all where one on the way holds what the last does not. Nothing is less for it: False."""
+        protected = self.terms.policy(run.workspace).protected_paths
+        last: dict[str, tuple[str, str]] = {}
+        for one in await self.checkouts.passed(run, workspace):
+            held = (one.new_mode, one.new_blob)
+            if matches(one.path, protected) and last.setdefault(one.path, held) != held:
+                await self.checkouts.take_out(run, workspace, paths=())
+                break
         return False
 
     async def left_out(self, call: Call) -> str:
@@ -75,16 +87,16 @@ class Guard:
         """The protected paths that are not as a tool left them; every tool has asked about those it wrote."""
         protected = self.terms.policy(run.workspace).protected_paths
         changed = await self.checkouts.changed(run, workspace)
-        guarded = [path for path in changed if matches(path, protected)]
+        guarded = [one for one in changed if matches(one.path, protected) or _stands_in(one, protected)]
         if not guarded:
             return ()
         plans = [
             one.plan for one in await self.stores.runs.calls(run.id) if one.state is CallState.SUCCEEDED and one.plan
         ]
         covered = {(plan.get("path"), plan.get("after")) for plan in plans}
-        tree = (await self.checkouts.ensure(run, workspace)).path
-        now = await asyncio.to_thread(lambda: {path: self.files.digest(tree, path) for path in guarded})
-        return tuple(path for path in guarded if now[path] is None or (path, now[path]) not in covered)
+        plain = [one.path for one in guarded if one.new_mode == PLAIN or one.new_mode == one.old_mode == RUNNABLE]
+        now = await self.checkouts.digests(run, workspace, paths=plain)
+        return tuple(one.path for one in guarded if (one.path, now.get(one.path, "")) not in covered)
 
     def _question(self, run: Run, call: Call, *, paths: Sequence[str], shown: str, bound: str) -> Park:
         now = self.clock.now()
@@ -100,6 +112,13 @@ class Guard:
         """The change line by line, without secrets, every invisible character as an escape."""
         text = "\n".join(escaped(line) for line in self.scrub(diff).text.split("\n"))
         return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}\n(the change goes on: kairos runs {run.id})"
+
+
+def _stands_in(change: Change, protected: Sequence[str]) -> bool:
+    """Whether it is a link in the place of a folder that protected files are looked for in."""
+    below = [glob.split("/") for glob in protected if not glob.startswith("**")]
+    folders = {"/".join(parts[:end]) for parts in below for end in range(1, len(parts))}
+    return change.new_mode == LINK and matches(change.path, folders)
 
 
 def listed(paths: Sequence[str]) -> str:

@@ -7,20 +7,19 @@ from dataclasses import dataclass, replace
 
 from kairosd.core.ids import mint
 from kairosd.core.json import JsonObject
-from kairosd.core.paths import matches
-from kairosd.core.questions import escaped
 from kairosd.core.runs import Call, CallState, Run, call_hash
 from kairosd.core.workspaces import Workspace
 from kairosd.engine import direct
 from kairosd.engine.checkouts import Checkouts
 from kairosd.engine.direct import DirectLanding
+from kairosd.engine.guarding import Guard, listed
 from kairosd.engine.landing import Landed, slugged
 from kairosd.engine.terms import Terms
 from kairosd.errors import CheckoutError, StoreError
 from kairosd.ports import Clock, Files, Stores
 
 LAND = "land"  # the ledger's name for the daemon's own effect
-SHOWN_MAX = 5  # paths that a note names
+BEFORE = (CallState.REQUESTED, CallState.PARKED)  # the states in which nothing of a landing has happened
 LANDING_TURN = 1_000_000  # sorts the landing after every turn of the model's
 
 
@@ -34,24 +33,36 @@ class Handover:
     files: Files
     terms: Terms
     author: Callable[[], Awaitable[tuple[str, str]]]
+    guard: Guard
 
-    async def land(self, run: Run, workspace: Workspace, *, subject: str) -> Landed:
-        """Lands; taken again after a crash it gives the same one result. Raises `CheckoutError`."""
-        slug = slugged(run.goal[:40])
-        call = await self._call(run, slug)
-        trailers = {"Kairos-Call": call.id, "Assisted-by": f"Kairos (run {run.id})"}
+    async def clear(self, run: Run, workspace: Workspace, *, subject: str) -> bool:
+        """Whether what would land is less now than it was, since the owner did not allow some of it.
+
+        Commits what is left in the checkout. Raises `Park` with the question about it, and `CheckoutError`.
+        """
+        call = await self._call(run, slugged(run.goal[:40]))
+        if call.state not in BEFORE:
+            return False  # it has begun to land: that was cleared
+        # Not the call's own trailer, which finds a commit made before: after a question there may be more to commit.
+        trailers = {"Assisted-by": f"Kairos (run {run.id})"}
         await self.checkouts.commit(run, workspace, message=subject, author=await self.author(), trailers=trailers)
+        return await self.guard.clear(run, workspace, call=call)
+
+    async def land(self, run: Run, workspace: Workspace) -> Landed:
+        """Lands what was cleared; taken again after a crash it gives the same one result. Raises `CheckoutError`.
+
+        It commits nothing: what a check's program has written since then was not cleared.
+        """
+        call = await self._call(run, slugged(run.goal[:40]))
         left = _left_out(await self.checkouts.nested(run, workspace))
         landed, call = await self._directly(run, workspace, call=call)
         if landed is None or landed.files == ():
-            if call.state is CallState.REQUESTED:
+            if call.state in BEFORE:
                 call = await self._move(call, CallState.INTENDED)
             note = landed.note if landed else ""
-            landed = await self.checkouts.land(run, workspace, slug=slug)
-            protected = self.terms.policy(run.workspace).protected_paths
-            guarded = tuple(path for path in landed.files if matches(path, protected))
-            landed = replace(landed, note=f"{note}\n{landed.note}\n{_warning(guarded)}".strip())
-        landed = replace(landed, note=f"{landed.note}\n{left}".strip())
+            landed = await self.checkouts.land(run, workspace, slug=slugged(run.goal[:40]))
+            landed = replace(landed, note=f"{note}\n{landed.note}".strip())
+        landed = replace(landed, note=f"{landed.note}\n{await self.guard.left_out(call)}\n{left}".strip())
         if call.state is CallState.INTENDED:
             await self._move(replace(call, result=landed.how or "nothing to land"), CallState.SUCCEEDED)
         return landed
@@ -63,7 +74,7 @@ class Handover:
         if call.state is CallState.SUCCEEDED:  # never written twice: the owner may have worked on it since
             return _direct(pieces or (), how) if call.result == how else None, call
         wanted = direct.wanted(run, workspace, level=self.terms.ceiling(run))
-        if pieces is None and (call.state is not CallState.REQUESTED or not wanted):
+        if pieces is None and (call.state not in BEFORE or not wanted):
             return None, call
         landing = DirectLanding(self.files, self.stores.blobs, root=workspace.path)
         try:
@@ -76,7 +87,7 @@ class Handover:
             note = f"it could not be written into your files: {error}"
             rest = await landing.take_back(pieces or ())
             if rest:
-                note += f"\nstill written there: {_listed([piece.path for piece in rest])}; kairos undo takes it back"
+                note += f"\nstill written there: {listed([piece.path for piece in rest])}; kairos undo takes it back"
             return Landed(note=note), replace(call, plan=direct.to_plan(rest) if rest else None)
         return _direct(pieces, how if pieces else ""), call
 
@@ -103,14 +114,4 @@ def _direct(pieces: Sequence[direct.Piece], how: str) -> Landed:
 
 
 def _left_out(nested: Sequence[str]) -> str:
-    return f"left out, since it is a git repository of its own: {_listed(nested)}" if nested else ""
-
-
-def _warning(guarded: Sequence[str]) -> str:
-    """No tool writes a protected path unasked, but a program that a run starts writes where it likes."""
-    return f"look before you merge: it changes {_listed(guarded)}" if guarded else ""
-
-
-def _listed(paths: Sequence[str]) -> str:
-    shown = ", ".join(" ".join(escaped(path).split()) for path in paths[:SHOWN_MAX])
-    return shown + (f" and {len(paths) - SHOWN_MAX} more" if len(paths) > SHOWN_MAX else "")
+    return f"left out, since it is a git repository of its own: {listed(nested)}" if nested else ""

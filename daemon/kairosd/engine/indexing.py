@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from kairosd.core.findable import of_entry, of_line, of_transcript
+from kairosd.core.findable import of_entry, of_line, of_transcript, run_of
 from kairosd.core.json import Json
 from kairosd.core.memory import Generation
 from kairosd.core.runs import Run
 from kairosd.core.search import Answers, Layer, Passage, Question
-from kairosd.errors import NotFoundError
+from kairosd.errors import NotFoundError, StoreError
 from kairosd.ports import Clock, Index, JournalLines, MemoryStore, Runs, Transcript
 
 BATCH = 2000  # journal lines between two commits
@@ -60,10 +60,12 @@ class Indexer:
         async with self._turn:
             marks = await asyncio.to_thread(self._index.marks)
             await self._entries(marks)
-            cursor = int(marks.get(JOURNAL_MARK, "0"))
-            while lines := await asyncio.to_thread(self._journal.after, cursor, limit=BATCH):
+            mark = marks.get(JOURNAL_MARK, "")
+            while lines := await asyncio.to_thread(self._journal.after, int(mark or 0), limit=BATCH):
                 cursor = _number(lines[-1])
-                await self._lines(lines, cursor)
+                if not await self._lines(lines, mark):
+                    return False  # another process makes the index anew: on from where that one stands
+                mark = str(cursor)
                 if progress is not None:
                     progress(cursor)
                 if seconds is not None and self._clock.monotonic() - began > seconds:
@@ -73,11 +75,15 @@ class Indexer:
     async def rebuild(self, progress: Callable[[int], None] | None = None) -> Mapping[str, int]:
         """Makes the index anew from what is on disk, or goes on with that; passages by layer."""
         async with self._turn:
-            marks = await asyncio.to_thread(self._index.marks)
+            try:
+                marks = await asyncio.to_thread(self._index.marks)
+            except StoreError:
+                marks = await asyncio.to_thread(self._index.marks)  # a damaged index has been taken away
             if not marks.get(REBUILD_MARK):
                 await asyncio.to_thread(self._index.clear)
                 await asyncio.to_thread(self._index.put, (), {REBUILD_MARK: "begun"})
-        await self.catch_up(progress=progress)
+        while not await self.catch_up(progress=progress):
+            pass
         await asyncio.to_thread(self._index.put, (), {REBUILD_MARK: ""})
         return await asyncio.to_thread(self._index.counts)
 
@@ -85,6 +91,11 @@ class Indexer:
         """What was forgotten is found no more."""
         async with self._turn:
             await asyncio.to_thread(self._index.drop, sources)
+
+    async def expire(self, runs: Sequence[str]) -> None:
+        """The transcripts of `runs` are deleted: what they said is found no more."""
+        async with self._turn:
+            await asyncio.to_thread(self._index.drop_threads, runs)
 
     async def _entries(self, marks: Mapping[str, str]) -> None:
         generation = await asyncio.to_thread(self._memory.load)
@@ -94,8 +105,9 @@ class Indexer:
             await asyncio.to_thread(self._index.replace, Layer.MEMORY, entries, marks={MEMORY_MARK: mark})
             await asyncio.to_thread(self._index.drop, forgotten(generation))
 
-    async def _lines(self, lines: Sequence[Line], cursor: int) -> None:
-        runs = await self._runs({str(line.get("cause" if _is_call(line) else "id")) for line in lines if _of_run(line)})
+    async def _lines(self, lines: Sequence[Line], after: str) -> bool:
+        """Adds what the lines say to an index that has been read up to `after`; False = it has not."""
+        runs = await self._runs({name for line in lines if (name := run_of(line))})
         taints = {name: run.taint for name, run in runs.items()}
         passages = [passage for line in lines if (passage := of_line(line, taints)) is not None]
         rested = {str(line.get("id")) for line in lines if line.get("kind") in RESTING}
@@ -103,7 +115,8 @@ class Indexer:
             passages += await self._transcript(runs[name])
         hidden = set(forgotten(await asyncio.to_thread(self._memory.load)))
         kept = [passage for passage in passages if passage.source not in hidden]
-        await asyncio.to_thread(self._index.put, kept, {JOURNAL_MARK: str(cursor)})
+        now = {JOURNAL_MARK: str(_number(lines[-1]))}
+        return await asyncio.to_thread(self._index.put, kept, now, over={JOURNAL_MARK: after})
 
     async def _transcript(self, run: Run) -> list[Passage]:
         entries = await self._record.transcripts.read(run.id)
@@ -123,14 +136,6 @@ class Indexer:
 def forgotten(generation: Generation) -> list[str]:
     """The sources of what the owner made Kairos forget: they would say it still."""
     return [source for past in generation.history if past.entry is None for source in past.sources]
-
-
-def _of_run(line: Line) -> bool:
-    return str(line.get("kind", "")).startswith(("run.", "call."))
-
-
-def _is_call(line: Line) -> bool:
-    return str(line.get("kind", "")).startswith("call.")
 
 
 def _number(line: Line) -> int:

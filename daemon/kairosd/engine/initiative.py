@@ -13,22 +13,23 @@ from kairosd.core.events import Draft, Event, Tier
 from kairosd.core.ids import mint
 from kairosd.core.journal import Note
 from kairosd.core.levels import Level
+from kairosd.core.modes import SHADOW, Modes
 from kairosd.core.notices import Notice, NoticeDraft
 from kairosd.core.runs import Run, RunState
 from kairosd.core.workspaces import Workspace, World
+from kairosd.engine.breakers import Breakers
 from kairosd.engine.deciding import Decider
 from kairosd.engine.instructions import Instructions, pin, read_instructions
+from kairosd.engine.postponing import Postponing
 from kairosd.engine.purses import NoRoom, Purses
 from kairosd.engine.quarantine import Filed, Quarantine
 from kairosd.engine.repository import Repository, Survey
 from kairosd.engine.signals import Alarm
-from kairosd.errors import ModelError, ModelUnavailableError, StoreError
+from kairosd.errors import ModelError
 from kairosd.ports import Claim, Clock, Files, Stores
 
 HINTS = frozenset({"files", "tick"})  # they say "look"; what they saw is in the world, or is not worth a call
 RECORD_ONLY = frozenset({("boot", "boot"), ("webhook", "ping")})
-FIRST_RETRY = 15  # seconds; doubled up to LAST_RETRY while a model is down
-LAST_RETRY = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Settings:
     """`[initiative]`, and what of the whole configuration a fingerprint depends on."""
 
     spacing_seconds: int
-    mode: str
+    modes: Modes
     digest: str
 
 
@@ -55,6 +56,8 @@ class Surroundings:
     tell: Callable[[NoticeDraft], None]
     quarantine: Quarantine
     purses: Purses
+    breakers: Breakers
+    decides: str  # the name of the model that does
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +79,14 @@ class Initiative:
         self._stores = around.stores
         self._clock = around.clock
         self._settings = settings
+        self._modes = settings.modes
         self._workspace = workspace
         self._repository = repository
         self._alarm = Alarm(around.clock)
         self._last_call: datetime | None = None
-        self._failures = 0
+        self._postponing = Postponing(
+            around.stores, around.clock, purses=around.purses, breakers=around.breakers, decides=around.decides
+        )
         self._sighted = False
         self.missing = False
         self.next_wake: datetime | None = None
@@ -101,8 +107,9 @@ class Initiative:
         self.wake()
         until: datetime | None = None
         while True:
-            await self._alarm.wait(until)
-            until = await self._look()
+            if until is None or until > self._clock.now():
+                await self._alarm.wait(until)
+            until = await self.look()
 
     async def notice_change(self) -> Draft | None:
         """A tick's question: has the world changed since the last look, or is a wake due? None = nothing to decide."""
@@ -112,12 +119,12 @@ class Initiative:
             key = f"wake:{self.name}:{self.next_wake.isoformat()}"
             self.next_wake = None  # on disk it is cleared by the decision; until then the key refuses a second one
             return self._draft("wake", key)
-        if self._around.paused() or self._settings.mode == "off" or await self._busy():
+        if self._around.paused() or self._modes.off or await self._busy():
             return None
         sight = await self._see(world)
         if sight is not None and not world.fingerprint:
             world = await self._remember(world, sight)
-        if sight is None or sight.fingerprint == world.fingerprint:
+        if sight is None or _looked_at(sight, world, shadow=self._modes.of("tick") == SHADOW):
             self.ticks_skipped += 1
             return None
         if await self._around.purses.is_empty(Purse.TICK):
@@ -153,10 +160,10 @@ class Initiative:
         await self._stores.worlds.put(seen, note, now=now)
         return seen
 
-    async def _look(self) -> datetime | None:
+    async def look(self) -> datetime | None:
         """Passes the gates; at their end one decision. Returns when to look again, None = when something rings."""
         now = self._clock.now()
-        if self._settings.mode == "off" or self._around.paused() or await self._busy():
+        if self._modes.off or self._around.paused() or await self._busy():
             return None
         events = await self._recorded(await self._stores.events.pending(self.name, now))
         if not events:
@@ -173,9 +180,16 @@ class Initiative:
         paid, later = await self._around.purses.affordable(fresh)
         if not paid:
             return later if fresh else now
-        batch = [event for event in paid if event.tier is paid[0].tier]
+        if away_until := self._around.breakers.away_until(self._around.decides):
+            return away_until
         self._last_call = now
-        return await self._decide(batch, sight)
+        return await self._decide(self._batch(paid), sight)
+
+    def _batch(self, events: Sequence[Event]) -> list[Event]:
+        """Those of one tier that are followed alike. The shadow comes last: what it saw may be settled by then."""
+        first = next((event for event in events if not self._modes.in_shadow(event)), events[0])
+        alike = (first.tier, self._modes.in_shadow(first))
+        return [event for event in events if (event.tier, self._modes.in_shadow(event)) == alike]
 
     async def _busy(self) -> bool:
         if self.name is None:
@@ -191,9 +205,11 @@ class Initiative:
         return [event for event in events if event not in plain]
 
     async def _without_stale_hints(self, events: list[Event], world: World, *, sight: Sight) -> list[Event]:
-        if sight.fingerprint != world.fingerprint:
-            return events
-        stale = [event for event in events if event.source in HINTS and event.kind != "wake"]
+        stale = [
+            event for event in events
+            if event.source in HINTS and event.kind != "wake"
+            and _looked_at(sight, world, shadow=self._modes.in_shadow(event))
+        ]  # fmt: skip
         if stale:
             reason = "the world is the one already looked at"
             await self._stores.events.coalesce([event.id for event in stale], reason, now=self._clock.now())
@@ -204,7 +220,8 @@ class Initiative:
         asked = Decision(
             id=mint("d", now), workspace=self.name, tier=batch[0].tier, verdict=Verdict.ASKED, reason="", goal="",
             confidence=0, price=None, next_wake=None, events=tuple(event.id for event in batch), run=None, notice=None,
-            fingerprint=sight.fingerprint, source=batch[0].source, shadow=self._settings.mode == "shadow", asked_at=now,
+            fingerprint=sight.fingerprint, source=batch[0].source, shadow=self._modes.in_shadow(batch[0]),
+            asked_at=now,
         )  # fmt: skip
         claim = await self._stores.events.claim(asked, asked.events, now=now)
         if claim is None:
@@ -214,46 +231,25 @@ class Initiative:
             described = await self._repository.describe(sight.survey) if self._repository and sight.survey else ""
             answer, price = await self._around.decider.ask(claim, described, instructions=sight.instructions.text)
             filed = Filed()
-            if answer.verdict is Verdict.NOTIFY and claim.decision.tier < Tier.COLLABORATOR:
+            told = answer.verdict is Verdict.NOTIFY and not claim.decision.shadow
+            if told and claim.decision.tier < Tier.COLLABORATOR:
                 payer = Payer(claim.decision.id, purse_of(claim.decision.source))
                 filed = await self._around.quarantine.file_all(claim.events, payer=payer)
             total = None if price is None or filed.price is None else price + filed.price
             await self._conclude(claim, answer, price=total, filed=filed.lines)
-            self._failures, settled = 0, True
-        except (ModelError, NoRoom) as error:
             settled = True
-            return await self._postpone(claim.decision, error)
+            self._postponing.passed()
+        except (ModelError, NoRoom) as error:
+            again = await self._postponing.postpone(claim.decision, error)
+            settled = True
+            return again
         finally:
             if not settled:
-                await asyncio.shield(self._give_back(claim.decision))
+                # Asked here: what is shielded runs as a task of its own, which nobody cancels.
+                task = asyncio.current_task()
+                stopping = task is not None and task.cancelling() > 0
+                await asyncio.shield(self._postponing.give_back(claim.decision, stopping=stopping))
         return now
-
-    async def _give_back(self, decision: Decision) -> None:
-        """A fault of ours: the events lose a try, so that a batch that always breaks ends up dead and not in a loop."""
-        task = asyncio.current_task()
-        stopping = task is not None and task.cancelling() > 0
-        retry_at = self._clock.now() + timedelta(seconds=0 if stopping else FIRST_RETRY)
-        why = "Kairos was stopped" if stopping else "something broke inside Kairos"
-        while True:
-            try:
-                return await self._stores.events.release(decision.id, why, retry_at=retry_at, blame=not stopping)
-            except StoreError:
-                if stopping:
-                    return None  # the next start takes them up
-                await self._clock.sleep(FIRST_RETRY)
-
-    async def _postpone(self, decision: Decision, error: ModelError | NoRoom) -> datetime:
-        """The batch waits until the model is back or paid for; its events are not to blame and lose no try."""
-        if isinstance(error, NoRoom):
-            retry_at = self._around.purses.hold(purse_of(decision.source), error.breach)
-        else:
-            self._failures += 1
-            delay = min(LAST_RETRY, FIRST_RETRY * 2 ** min(self._failures - 1, 10))
-            if isinstance(error, ModelUnavailableError) and error.retry_after:
-                delay = min(LAST_RETRY, error.retry_after)
-            retry_at = self._clock.now() + timedelta(seconds=delay)
-        await self._stores.events.release(decision.id, str(error), retry_at=retry_at, blame=False)
-        return retry_at
 
     async def _conclude(self, claim: Claim, answer: Answer, *, price: int | None, filed: Sequence[str] = ()) -> None:
         now, asked = self._clock.now(), claim.decision
@@ -261,7 +257,7 @@ class Initiative:
         wake = _wake_at(answer, world, claim=claim, now=now)
         made = replace(
             asked, verdict=answer.verdict, reason=answer.reason, goal=answer.goal, confidence=answer.confidence,
-            price=price, next_wake=wake, concluded_at=now,
+            price=price, next_wake=wake, concluded_at=now, model=answer.model, escalated=answer.escalated,
         )  # fmt: skip
         run: Run | None = None
         notices: tuple[Notice, ...] = ()
@@ -272,10 +268,17 @@ class Initiative:
         seen: World | None = None
         if self._workspace is not None and made.tier >= Tier.LOCAL:
             # A stranger's event settles nothing about the world: it takes no wake away and hides no change.
-            seen = replace(world, fingerprint=made.fingerprint, next_wake=wake.isoformat() if wake else None)
-            self.next_wake = wake
+            seen = self._settled(made, world)
         await self._stores.decisions.conclude(made, seen, run=run, notices=notices, now=now)
         self._around.concluded()
+
+    def _settled(self, made: Decision, world: World) -> World:
+        """What is remembered now. The shadow hides the change from itself alone, and sets and takes no wake."""
+        if made.shadow:
+            return replace(world, shadow_fingerprint=made.fingerprint)
+        self.next_wake = made.next_wake
+        wake = made.next_wake.isoformat() if made.next_wake else None
+        return replace(world, fingerprint=made.fingerprint, next_wake=wake)
 
     def _run_for(self, made: Decision, now: datetime) -> Run | None:
         if made.verdict is not Verdict.ACT or self._workspace is None:
@@ -313,6 +316,11 @@ class Initiative:
         self.missing = missing
         kind = "workspace.missing" if missing else "workspace.back"
         await self._stores.state.note(Note(kind, workspace=self.name or ""), self._clock.now())
+
+
+def _looked_at(sight: Sight, world: World, *, shadow: bool) -> bool:
+    """Whether this world has been decided about; in the shadow, also by the shadow."""
+    return sight.fingerprint == world.fingerprint or (shadow and sight.fingerprint == world.shadow_fingerprint)
 
 
 def _wake_at(answer: Answer, world: World, *, claim: Claim, now: datetime) -> datetime | None:

@@ -45,7 +45,7 @@ LEAST_WORDS, LINES_MOST = 3, 500  # of a line that is carried in, and of one fil
 _HEADING, _FENCE, _BULLET = (
     re.compile(r"\s*#{1,6}\s"),
     re.compile(r"\s*(?:```|~~~)"),
-    re.compile(r"\s*(?:[-*+]|\d+\.)\s+"),
+    re.compile(r"(?:[-*+]|\d{1,4}\.)\s+"),
 )
 
 
@@ -63,7 +63,8 @@ class Keeper:
         self.workspaces: Sequence[Workspace] = ()
 
     async def entries(self, workspace: str | None) -> Sequence[JsonObject]:
-        """Every active entry, or those that a workspace sees; newest first."""
+        """Every active entry, or those that a workspace sees; newest first. Raises `UsageError`."""
+        self._check_name(workspace)
         found = await asyncio.to_thread(self._memory.load)
         listed = found.entries if workspace is None else found.visible(workspace)
         return [_entry_view(one) for one in sorted(listed, key=lambda one: (one.seen, one.id), reverse=True)]
@@ -89,7 +90,8 @@ class Keeper:
         return {**_entry_view(entry), "lines": [dict(line) for line in lines], "chains": chains}
 
     async def blame(self, workspace: str | None) -> Sequence[JsonObject]:
-        """Each entry with the generation that first held it as it is, and what made that one."""
+        """Each entry with the generation that first held it as it is, and what made that one. Raises `UsageError`."""
+        self._check_name(workspace)
         current = await asyncio.to_thread(self._memory.load)
         wanted = {format_line(one): one for one in current.entries if workspace is None or one.visible_in(workspace)}
         born: dict[str, Generation] = {}
@@ -170,17 +172,22 @@ class Keeper:
 
     def _place_of(self, path: Path, workspace: str | None) -> tuple[str, Tier]:
         """Whose memory a file of notes is for, and how far it is trusted."""
-        inside = next((one for one in self.workspaces if path.is_relative_to(one.path)), None)
+        around = [one for one in self.workspaces if path.is_relative_to(one.path)]
+        inside = max(around, key=lambda one: len(one.path.parts), default=None)  # of nested ones the innermost
         scope = workspace or (inside.name if inside else None)
         if scope is None:
             raise UsageError(f"{path} lies in no workspace", fix="say which one it is about: -w NAME")
-        if scope not in {one.name for one in self.workspaces}:
-            raise UsageError(f"there is no workspace {scope}", fix="kairos workspace")
+        self._check_name(scope)
         if inside is None:
             return scope, Tier.OWNER
         return scope, Tier.LOCAL if inside.trusted else Tier.COLLABORATOR
 
+    def _check_name(self, workspace: str | None) -> None:
+        if workspace is not None and workspace not in {one.name for one in self.workspaces}:
+            raise UsageError(f"there is no workspace {workspace}", fix="kairos workspace")
+
     def _question(self, text: str, workspace: str | None, *, filters: JsonObject) -> Question:
+        self._check_name(workspace)
         names = [workspace] if workspace else [one.name for one in self.workspaces]
         layer, kind, when = (str(filters.get(name) or "") for name in ("layer", "kind", "when"))
         trust, limit = str(filters.get("trust") or "public"), filters.get("limit")
@@ -260,7 +267,9 @@ def _statements(text: str, today: date) -> Iterator[str]:
         if _FENCE.match(line):
             fenced = not fenced
         elif not fenced and not _HEADING.match(line):
-            words = plain(resolved(_BULLET.sub("", line.partition("<!--")[0]), today))
+            said = line.partition("<!--")[0].strip()
+            mark = _BULLET.match(said)
+            words = plain(resolved(said[mark.end() :] if mark else said, today))
             if len(words) <= TEXT_MAX and len(content_words(words)) >= LEAST_WORDS:
                 yield words
 

@@ -60,6 +60,48 @@ echo "$onto $tip"
 git diff --no-ext-diff --shortstat "$against" "$tip"
 git diff --no-ext-diff --name-only --no-renames -z "$against" "$tip"
 """
+# Newest first, each commit against the one before it.
+PASSED = """
+git rev-parse -q --verify HEAD >/dev/null || exit 0
+git rev-list --topo-order HEAD ${SNAPSHOT:+"^$SNAPSHOT"} |
+  git diff-tree --stdin -r -m --root --no-commit-id --no-ext-diff --no-renames --raw -z --no-abbrev
+"""
+CONTENTS = """
+xargs -0 -r -n 1 sh -c 'git cat-file blob "HEAD:$1" | sha256sum' sh
+"""
+CHANGES_OF = """
+against=${SNAPSHOT:-$(git hash-object -t tree /dev/null)}
+sed -z 's/^/:(top,literal)/' > /tmp/paths
+xargs -0 -r -a /tmp/paths git diff --no-ext-diff --no-textconv --no-renames --binary --full-index "$against" HEAD --
+"""
+# One commit in the place of those made, so that none of them holds what is taken out; also where that is no path.
+TAKE_OUT = """
+sed -z 's/^/:(top,literal)/' > /tmp/paths
+tip=$(git rev-parse HEAD)
+export GIT_INDEX_FILE=/tmp/index
+git read-tree "$tip"
+against=${SNAPSHOT:-$(git hash-object -t tree /dev/null)}
+[ ! -s /tmp/paths ] || git reset -q "$against" --pathspec-from-file=/tmp/paths --pathspec-file-nul
+tree=$(git write-tree)
+range=$tip
+[ -z "$SNAPSHOT" ] || range="$SNAPSHOT..$tip"
+export GIT_AUTHOR_NAME="$(git log -1 --format=%an "$tip")"
+export GIT_AUTHOR_EMAIL="$(git log -1 --format=%ae "$tip")"
+export GIT_AUTHOR_DATE="$(git log -1 --format=%ad --date=raw "$tip")"
+kept=$SNAPSHOT
+if [ "$tree" != "$(git rev-parse "$against^{tree}")" ]; then
+  kept=$(git log --reverse --format=%B $range | git commit-tree "$tree" ${SNAPSHOT:+-p "$SNAPSHOT"})
+fi
+unset GIT_INDEX_FILE
+rm -f .git/index.lock .git/HEAD.lock .git/refs/heads/kairos/run.lock
+if [ -n "$kept" ]; then
+  git update-ref HEAD "$kept"
+  git reset -q --hard
+else
+  [ ! -s /tmp/paths ] || git rm -r -q -f --pathspec-from-file=/tmp/paths --pathspec-file-nul
+  git update-ref -d HEAD
+fi
+"""
 PATCH = """
 if [ -n "$SNAPSHOT" ]; then set -- "$SNAPSHOT..HEAD"; else set -- --root HEAD; fi
 git format-patch --stdout --binary --no-ext-diff --no-textconv --no-signature "$@"

@@ -87,17 +87,15 @@ class Ledger:
         self._scrub = scrub
 
     async def request(self, run: Run, turn: int, *, position: int, use: ToolUse, tool: Tool) -> Call:
-        """The row of a call, made when it is new."""
-        for call in await self._runs.calls(run.id):
-            if (call.turn, call.position) == (turn, position):
-                return call
+        """A new call. That of an effect is on disk; one that only reads is written with its outcome or its question."""
         now = self._clock.now()
         call = Call(
             id=mint("c", now), run=run.id, turn=turn, position=position, tool=use.name, arguments=use.arguments,
             hash=call_hash(use.name, use.arguments), state=CallState.REQUESTED, requested_at=now, effect=tool.effect,
             provider_id=use.id,
         )  # fmt: skip
-        await self._runs.call(call, now)
+        if tool.effect:
+            await self._runs.call(call, now)
         return call
 
     async def settle(self, run: Run, call: Call, *, tool: Tool, context: ToolContext) -> Settled:
@@ -116,6 +114,10 @@ class Ledger:
             return await self._go(run, call, tool=tool, context=context)
         except ToolError as error:
             return await self._unfit(call, error)
+        except Park:
+            if call.state is CallState.REQUESTED and not tool.effect:
+                await self._runs.call(call, self._clock.now())
+            raise
 
     async def forestall(self, run: Run, call: Call, *, tool: Tool, root: Path, files: Files) -> Settled | Ruling | None:
         """Ends a new call that cannot come to happen, before a place to do it in is made; else what the gate says.
@@ -271,7 +273,7 @@ class Ledger:
         reason = self._scrub(reason).text
         if call.state not in ENDED_CALLS:
             await self._move(replace(call, result=reason), state)
-        return Settled(ToolAnswer(reason), error=True)
+        return Settled(ToolAnswer(reason, failed=state is CallState.FAILED), error=True)
 
     async def _move(self, call: Call, state: CallState) -> Call:
         return await self._runs.move_call(call, state, now=self._clock.now())

@@ -12,8 +12,9 @@ BARREN_TURNS = 12  # in a row in which no call succeeded; refused ones end a run
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`[limits]`: tokens of all of a run's model calls, and seconds that it works; while it is parked none count."""
+    """`[limits]`: of one run its turns, tokens of all its model calls, and seconds that it works, not those parked."""
 
+    run_turns: int = 40
     run_tokens: int = 5_000_000
     run_seconds: int = 28_800
 
@@ -31,13 +32,13 @@ class Meter:
         """A call of the run's last turn has succeeded."""
         self._fruitful = run.turns
 
-    def read(self, run: Run, turns: int) -> tuple[Run, str | None]:
+    def read(self, run: Run) -> tuple[Run, str | None]:
         """The run with its time brought up to now, and why it is ended; None while it may go on."""
         worked = int(self._clock.monotonic() - self._since)
         self._since += worked
         run = replace(run, seconds=run.seconds + worked)
-        if run.turns >= turns:
-            return run, f"{turns} turns were not enough"
+        if run.turns >= self._limits.run_turns:
+            return run, f"{run.turns} turns were not enough ([limits] run_turns)"
         if run.tokens >= self._limits.run_tokens:
             return run, f"{run.tokens:,} tokens were not enough ([limits] run_tokens)"
         if run.seconds >= self._limits.run_seconds:

@@ -22,6 +22,7 @@ from kairosd.ports import Clock, JournalLines, MemoryStore, Proposal, Stores
 
 STRETCH_MOST = 200_000  # journal lines of one generation that a verification reads again
 ACCEPT_TRIES = 3
+DREAMT = ("verify", "consolidate")  # phases of a dream that commit
 
 
 class MemoryDesk:
@@ -117,14 +118,14 @@ class MemoryDesk:
         return found[0]
 
     async def _compared(self, old: Generation, new: Generation) -> list[Problem]:
+        if new.manifest.get("phase") not in DREAMT:
+            return []  # the owner or a run made it, on what no dream was shown
         told = await asyncio.to_thread(self._journal.after, old.cursor, limit=STRETCH_MOST)
         lines = [line for line in told if isinstance(seq := line.get("seq"), int) and seq <= new.cursor]
-        evidence = gather(lines, (), scrub=Scrubber()).evidence
+        evidence = (await asyncio.to_thread(gather, lines, (), scrub=Scrubber())).evidence
         marked = new.manifest.get("marked")
-        if new.manifest.get("phase") == "accepted":
-            return []
-        return audit(
-            old, new, accepted=_operations(new.manifest), evidence=evidence,
+        return await asyncio.to_thread(
+            audit, old, new, accepted=_operations(new.manifest), evidence=evidence,
             marked=[str(one) for one in marked] if isinstance(marked, list) else (),
         )  # fmt: skip
 

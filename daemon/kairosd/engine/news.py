@@ -41,10 +41,12 @@ class News:
 
         Raises `Park` when the run has finished and must wait for a task.
         """
-        if run.trigger == "owner" or talk.open_uses:
+        if run.trigger == "owner" or (talk.open_uses and talk.finish is None):
             return False
         tasks = [task for task in await self._tasks.of_run(run.id) if task.id not in talk.told]
         ended = [task for task in tasks if task.state is not TaskState.RUNNING]
+        if ended:
+            await talk.drop_open()
         for task in ended:
             await talk.say(describe_end(task), about=task.id)
             await self._tasks.heard(task.id, now=self._clock.now())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -28,14 +28,21 @@ TWICE = "\n\n(Kairos was interrupted while it sent this: you may see it twice.)"
 DIGEST_TEXT = 300  # characters of each notice's body in a digest
 
 
+Strangers = Callable[[], Awaitable[str]]
+
+
 @dataclass(slots=True)
 class Channel:
-    """One configured notifier. `open` makes it at its first notice; quiet hours do not hold a `silent` one."""
+    """One configured notifier. `open` makes it at its first notice; quiet hours do not hold a `silent` one.
+
+    `strangers` looks whether others than the owner are kept out, and says why not; None = nobody can tell.
+    """
 
     name: str
     min_severity: Severity
     open: Callable[[], Notifier]
     silent: bool = False
+    strangers: Strangers | None = None
     opened: Notifier | None = None
     failures: int = 0
     problem: KairosError | TimeoutError | None = None

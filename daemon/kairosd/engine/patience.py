@@ -81,6 +81,7 @@ class Patience:
             except ModelProtocolError as error:
                 if listener is None or listener.begun:
                     raise
+                self._switch(model)
                 protocol_errors += 1
                 if protocol_errors >= PROTOCOL_ERRORS_MAX:
                     raise GaveUpError(f"the model's answers are not usable: {error}") from error

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime, timedelta
 
 from kairosd.core.budget import purse_of
 from kairosd.core.decisions import Decision
 from kairosd.engine.breakers import Breakers
 from kairosd.engine.purses import NoRoom, Purses
-from kairosd.errors import ModelError, ModelUnavailableError, StoreError
+from kairosd.errors import ModelError, ModelUnavailableError, StoreError, TransitionError
 from kairosd.ports import Clock, Stores
 
 FIRST_RETRY = 15  # seconds; doubled up to LAST_RETRY while a model is down
@@ -31,15 +30,18 @@ class Postponing:
         """A batch was decided."""
         self._failures = 0
 
-    async def give_back(self, decision: Decision) -> None:
-        """A fault of ours: the events lose a try, so that a batch that always breaks ends up dead and not in a loop."""
-        task = asyncio.current_task()
-        stopping = task is not None and task.cancelling() > 0
+    async def give_back(self, decision: Decision, *, stopping: bool) -> None:
+        """A fault of ours: the events lose a try, so that a batch that always breaks ends up dead and not in a loop.
+
+        With `stopping` it is no fault: Kairos was told to stop in the middle of it.
+        """
         retry_at = self._clock.now() + timedelta(seconds=0 if stopping else FIRST_RETRY)
         why = "Kairos was stopped" if stopping else "something broke inside Kairos"
         while True:
             try:
                 return await self._events.release(decision.id, why, retry_at=retry_at, blame=not stopping)
+            except TransitionError:
+                return None  # it was concluded, and Kairos stopped in the moment after: what was written stands
             except StoreError:
                 if stopping:
                     return None  # the next start takes them up

@@ -96,7 +96,7 @@ class Prompting:
 
 
 def _role(tool_set: str) -> str:
-    return f"{ROLE}_small" if tool_set == toolsets.SMALL else ROLE
+    return f"{ROLE}_small" if tool_set in (toolsets.SMALL, toolsets.LOOK) else ROLE
 
 
 async def _own_changes(git: Git, base: str) -> str:

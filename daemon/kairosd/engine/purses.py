@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,11 +25,14 @@ from kairosd.core.budget import (
 )
 from kairosd.core.events import Event
 from kairosd.core.json import JsonObject
-from kairosd.core.messages import Prompt
+from kairosd.core.messages import Prompt, Usage
 from kairosd.core.notices import NoticeDraft
 from kairosd.core.pricing import Tariff
 from kairosd.core.runs import Approval, ApprovalState, Run
+from kairosd.errors import StoreError, TransitionError
 from kairosd.ports import Clock, Model, Stores, Used
+
+log = logging.getLogger("kairosd.purses")
 
 LOOK_AGAIN = timedelta(minutes=5)  # calls under way give back what they did not take, so room may come early
 
@@ -38,6 +43,15 @@ class NoRoom(Exception):
     def __init__(self, breach: Breach) -> None:
         self.breach = breach
         super().__init__(breach.text())
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a call: `ok` or the error's class; where nobody counted, what was reserved stays taken."""
+
+    outcome: str
+    usage: Usage = Usage()
+    price: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +73,70 @@ class Purses:
         self._caps = caps
         self._tell = tell
         self._empty: dict[Purse, Breach] = {}
+        self._unsettled: dict[int, Taken] = {}
 
     async def reserve(self, payer: Payer, prompt: Prompt, *, role: str, model: Model, tariff: Tariff | None) -> int:
         """Holds room for one call, in the purse or in what the owner allowed beyond it; its number. Raises `NoRoom`."""
+        await self._settle_late()
         worst, now = worst_case(prompt, tariff, thinking=model.thinking), self._clock.now()
         sources = [(payer.purse.value, self._caps[payer.purse])]
         sources += [(allowed.approval, (allowed.cap,)) for allowed in payer.allowances]
         refused: Breach | None = None
         for name, caps in sources:
             order = Order(payer.cause, role, model.model, purse=name, worst=worst)
-            found = await self._calls.reserve(order, caps, now=now)
+            found = await self._reserve(order, caps, now=now)
             if not isinstance(found, Breach):
                 return found
             refused = refused or found
         assert refused is not None
         raise NoRoom(refused)
+
+    async def settle(self, number: int, taken: Taken) -> None:
+        """Books what a call took. What cannot be written now is written before the next look into a purse.
+
+        Once it has begun, being cancelled does not keep it from being written.
+        """
+        self._unsettled[number] = taken
+        await self._settle_late()
+
+    async def _settle_late(self) -> None:
+        for number in list(self._unsettled):
+            taken, settled = self._unsettled.pop(number, None), False
+            if taken is None:
+                continue  # somebody else is at it
+            try:
+                now = self._clock.now()
+                await self._calls.settle(number, taken.usage, price=taken.price, outcome=taken.outcome, now=now)
+                settled = True
+            except TransitionError:
+                settled = True  # written by a try that was cut off
+            except StoreError as error:
+                log.warning("model call %d holds its worst case until it can be settled: %s", number, error)
+                return
+            finally:
+                if not settled:
+                    self._unsettled[number] = taken
+
+    async def _reserve(self, order: Order, caps: Caps, *, now: datetime) -> int | Breach:
+        made: list[int] = []
+        written = asyncio.Event()
+
+        async def write() -> int | Breach:
+            try:
+                found = await self._calls.reserve(order, caps, now=now)
+                made.extend([] if isinstance(found, Breach) else [found])
+                return found
+            finally:
+                written.set()
+
+        try:
+            return await asyncio.shield(write())
+        except asyncio.CancelledError:
+            # Stopped while it was written down: nothing was asked, so nothing may stay reserved.
+            await written.wait()
+            for number in made:
+                await self.settle(number, Taken("cancelled", Usage(0, 0), 0))
+            raise
 
     async def affordable(self, events: Sequence[Event]) -> tuple[list[Event], datetime | None]:
         """Those events whose purse is not known to be empty, and when to look for the others again (None = never)."""
@@ -88,6 +151,7 @@ class Purses:
     async def _wait(self, purse: Purse) -> datetime | None:
         if (refused := self._empty.get(purse)) is None:
             return None
+        await self._settle_late()
         now = self._clock.now()
         order = Order("", "", "", purse=purse.value, worst=refused.need)
         found = await self._calls.breach(order, self._caps[purse], now=now)
@@ -125,6 +189,7 @@ class Purses:
 
     async def suffices(self, run: Run, asked: Allowance) -> bool:
         """Whether by now the run's own purse has room for what the owner was asked for."""
+        await self._settle_late()
         purse = purse_of(run.trigger)
         worst = refill_of(asked, self._caps[purse])
         if worst is None:
@@ -132,8 +197,15 @@ class Purses:
         order = Order(run.id, "", "", purse=purse.value, worst=worst)
         return await self._calls.breach(order, self._caps[purse], now=self._clock.now()) is None
 
+    async def quarters_left(self, purse: Purse) -> int:
+        """How much of its tightest cap a purse still holds, in quarters rounded to the nearest: 0 to 4."""
+        caps = self._caps[purse]
+        found = await self._calls.used({purse.value: caps}, self._clock.now())
+        return min(map(_quarters, found[purse.value]), default=4)
+
     async def view(self) -> JsonObject:
         """What `status` says: per purse and window what is spent, reserved and allowed."""
+        await self._settle_late()
         found = await self._calls.used({purse.value: caps for purse, caps in self._caps.items()}, self._clock.now())
         return {purse: {each.cap.name: _view(each) for each in used} for purse, used in found.items()}
 
@@ -155,6 +227,14 @@ def _when(breach: Breach, now: datetime) -> str:
         return "One call is more than it ever holds."
     minutes = max(1, -(-int((breach.frees_at - now).total_seconds()) // 60))
     return f"There is room again in {f'{minutes} min' if minutes < 120 else f'{-(-minutes // 60)} h'} at the latest."
+
+
+def _quarters(used: Used) -> int:
+    price = (used.spent.price or 0) + (used.reserved.price or 0)
+    tokens = used.spent.tokens + used.reserved.tokens
+    shares = [(used.cap.price, price), (used.cap.tokens, tokens)]
+    # A purse that is meant to hold nothing is empty.
+    return min(max(0, round(4 * (cap - taken) / cap)) if cap else 0 for cap, taken in shares)
 
 
 def _view(used: Used) -> JsonObject:

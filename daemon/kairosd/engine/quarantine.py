@@ -38,8 +38,8 @@ class Quarantine:
         self._asking = asking
         self._model = model
 
-    async def file(self, event: Event, *, payer: Payer) -> tuple[Triage | None, int | None]:
-        """How the text of `event` is filed, and what that cost (micro-dollars, None = unknown).
+    async def file(self, event: Event, *, payer: Payer) -> tuple[Triage | None, Cost]:
+        """How the text of `event` is filed, and what that cost.
 
         None where the model did not fill in the form twice. Raises `ModelError`, `NoRoom`.
         """
@@ -53,10 +53,10 @@ class Quarantine:
             except ModelProtocolError:
                 cost.add(None)
             else:
-                cost.add(reply.price)
+                cost.add(reply.price, reply.tokens)
                 if triage := _read(reply, form.name):
-                    return triage, cost.total
-        return None, cost.total
+                    return triage, cost
+        return None, cost
 
     async def file_all(self, events: Sequence[Event], *, payer: Payer) -> Filed:
         """How the texts of `events` are filed, at most five of them, a line each; one that cannot be filed says so."""
@@ -64,7 +64,7 @@ class Quarantine:
         lines: list[str] = []
         for event in [event for event in events if event.text][:FILED_MOST]:
             try:
-                triage, price = await self.file(event, payer=payer)
+                triage, filed = await self.file(event, payer=payer)
             except NoRoom:
                 # The decision is made and paid for: it must not be made again for want of a line.
                 lines.append(f"{event.kind} ({event.id}): not filed, the purse {payer.purse} is empty")
@@ -72,7 +72,7 @@ class Quarantine:
             except ModelError as error:
                 lines.append(f"{event.kind} ({event.id}): not filed, {error}")
                 continue
-            cost.add(price)
+            cost.add(filed.total, filed.tokens)
             lines.append(f"{event.kind} ({event.id}): {triage.text() if triage else 'could not be filed'}")
         return Filed(tuple(lines), cost.total)
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date
 
 from kairosd.core.findable import of_entry
-from kairosd.core.memory import EVERYWHERE, Entry, Generation, content_words
+from kairosd.core.memory import EVERYWHERE, Entry, Generation, content_words, word_set
 from kairosd.core.search import Layer, Question
 from kairosd.ports import Index
 
@@ -30,19 +30,23 @@ class SearchRecall:
 
     def losses(self, old: Generation, new: Generation, *, added: Sequence[Entry]) -> Sequence[str]:
         successors = {past.id: past.successor for past in new.history}
-        active = {entry.id for entry in new.entries}
+        active = {entry.id: entry for entry in new.entries}
+        spread = Counter(word for entry in (*old.entries, *added) for word in content_words(entry.text))
         before, after = self._filled(old.entries), self._filled(new.entries)
+        fresh = {entry.id for entry in added}
+        lost: list[str] = []
         try:
-            return [
-                f"{entry.id} was found by {text!r} and is found no more"
-                for entry, text, is_new in _questions(old.entries, added)
-                if (wanted := _heir(entry.id, successors, active=active))
-                and (is_new or entry.id in _found(before, text, scope=entry.scope))
-                and wanted not in _found(after, text, scope=entry.scope)
-            ]
+            for entry in _asked(old.entries, added):
+                heir = active.get(_heir(entry.id, successors, active=active))
+                text = _question(entry, heir, spread=spread) if heir else ""
+                if not heir or not text or heir.id in _found(after, text, scope=entry.scope):
+                    continue
+                if entry.id in fresh or entry.id in _found(before, text, scope=entry.scope):
+                    lost.append(f"{entry.id} was found by {text!r} and is found no more")
         finally:
             before.close()
             after.close()
+        return lost
 
     def _filled(self, entries: Sequence[Entry]) -> Index:
         index = self._make()
@@ -50,16 +54,18 @@ class SearchRecall:
         return index
 
 
-def _questions(old: Sequence[Entry], added: Sequence[Entry]) -> Iterator[tuple[Entry, str, bool]]:
+def _asked(old: Sequence[Entry], added: Sequence[Entry]) -> Sequence[Entry]:
     fresh = {entry.id for entry in added}
     known = [entry for entry in old if entry.id not in fresh]
     if len(known) > ASKED_MOST:
         known = random.Random(len(known)).sample(known, ASKED_MOST)
-    spread = Counter(word for entry in (*old, *added) for word in content_words(entry.text))
-    for entry in (*known, *added):
-        words = sorted(content_words(entry.text), key=lambda word: (spread[word], word))[:WORDS]
-        if words:
-            yield entry, " ".join(words), entry.id in fresh
+    return (*known, *added)
+
+
+def _question(entry: Entry, heir: Entry, *, spread: Mapping[str, int]) -> str:
+    """The rarest words of `entry` that its heir says too: the value that was replaced is not to be found any more."""
+    words = [word for word in content_words(entry.text) if word in word_set(heir.text)]
+    return " ".join(sorted(words, key=lambda word: (spread[word], word))[:WORDS])
 
 
 def _found(index: Index, text: str, *, scope: str) -> set[str]:
@@ -68,7 +74,7 @@ def _found(index: Index, text: str, *, scope: str) -> set[str]:
     return {one.passage.source.removeprefix("m:") for one in found}
 
 
-def _heir(name: str, successors: Mapping[str, str], *, active: set[str]) -> str:
+def _heir(name: str, successors: Mapping[str, str], *, active: Collection[str]) -> str:
     """The active entry that `name` has become; empty where it was retired, which is a loss that was decided upon."""
     seen = set[str]()
     while name and name not in active and name not in seen:

@@ -39,6 +39,7 @@ COMMIT_TRIES = 5  # each after somebody else wrote in that very moment
 CITED_MOST = 4
 ONE_MAY_GO = 4  # entries of which a quarter is one: the cap on losses is about dreams
 TEXT_SEEN = 4000  # characters of a call's result that can be cited
+RECALLING = frozenset({"memory_search", "remember", "forget"})  # what they say is memory's own output (invariant I11)
 
 
 class Remembering:
@@ -169,7 +170,7 @@ class Remembering:
         goal = plain(resolved(run.goal, run.created.astimezone().date()))
         found = {run.id: Evidence(run.id, run.created, day, run.workspace, min(highest, run.taint), "goal", goal)}
         for call in await self._stores.runs.calls(run.id):
-            if call.state is CallState.SUCCEEDED and call.result.strip():
+            if call.state is CallState.SUCCEEDED and call.tool not in RECALLING and call.result.strip():
                 text = self.scrub(plain(cleaned(call.result[:TEXT_SEEN]).text)).text
                 tier = min(Tier.LOCAL, run.taint)
                 found[call.id] = Evidence(call.id, call.requested_at, day, run.workspace, tier, call.tool, text)

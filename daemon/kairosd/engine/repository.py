@@ -132,11 +132,11 @@ class Repository:
             return "The folder is not a git checkout (or git cannot run here); some of its files may have changed."
         shown = await self._details(survey, since)
         lines = [f"branch {_fact(survey.branch)} at {survey.head[:10] or 'no commit yet'}"]
-        lines += [_line(line) for line in shown[0]]
+        lines += [one_line(line) for line in shown[0]]
         changed = [entry for entry in survey.changed if not matches(entry[1], SECRET_PATHS)]
         lines.append(f"{len(changed)} changed files" + (":" if changed else ""))
         for index, (status, path) in enumerate(changed):
-            line = f"{status} {_line(path)}{shown[1].get(path, '')}"
+            line = f"{status} {one_line(path)}{shown[1].get(path, '')}"
             if sum(map(len, lines)) + len(lines) + len(line) > limit - 30:
                 lines.append(f"… and {len(changed) - index} more")
                 break
@@ -236,7 +236,7 @@ def _fact(name: str) -> str:
     return name if NAME.fullmatch(name) else "(a branch with an unusual name)"
 
 
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
     """One line without control characters, so that a name cannot pretend to be a line of ours."""
     shown = "".join(char if char.isprintable() else "?" for char in text)
     return shown if len(shown) <= SUBJECT_MAX else shown[: SUBJECT_MAX - 1] + "…"

@@ -32,6 +32,7 @@ log = logging.getLogger("kairosd.runs")
 
 EVIDENCE_SHOWN = 5  # lines below an answer
 OBJECTION = "objection"  # what a run has been told of once its answer has gone back to it
+CUT_OFF = "[kairos] That was cut: it was longer than an answer may be. Go on with a call, or finish in fewer words."
 OWN_TURN = Reply("", (), "tool_use", Usage(), price=0)  # a turn that no model was asked for
 
 
@@ -136,6 +137,16 @@ class Worker:
             self._pay(reply)
             turn.do_beside(self._prompting.prepare(talk))
             await self._record(talk, turn, reply=reply, model=model.model)
+        await self._unended(talk, reply)
+
+    async def _unended(self, talk: Conversation, reply: Reply) -> None:
+        """Words without a call are an answer, unless the model was cut off in them or refuses. Raises `GaveUpError`."""
+        if talk.open_uses or reply.uses:
+            return
+        if reply.stop == "length":
+            await talk.say(CUT_OFF, about=f"cut:{talk.turn}")
+        elif reply.stop == "refusal":
+            raise GaveUpError(f"the model refuses: {reply.text or 'it gave no reason'}")
 
     async def _guided(self, talk: Conversation) -> bool:
         """Makes the call that the daemon makes by itself for a model that is held to a schema, if there is one now."""

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from kairosd.errors import KairosError
 from kairosd.ports import Clock
 
 log = logging.getLogger("kairosd.supervise")
@@ -48,5 +47,5 @@ async def contain(work: Callable[[], Awaitable[None]], name: str, *, failed: Cal
         log.exception("%s broke", name)
         try:
             await failed(f"something broke inside Kairos: {type(error).__name__}: {error} (the daemon's log says more)")
-        except KairosError:
+        except Exception:  # nor must one that cannot even be ended
             log.exception("%s could not be ended", name)

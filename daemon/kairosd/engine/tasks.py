@@ -8,6 +8,7 @@ parked meanwhile, at no cost. Whatever else ends the run ends its tasks.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -115,14 +116,26 @@ class Tasks:
         name = mint("t", now)
         task = Task(
             id=name, state=TaskState.RUNNING, run=job.run.id, call=job.errand.call, workspace=job.run.workspace,
-            tier=job.run.taint, command=job.errand.command, output=str(self._state / FOLDER / f"{name}.txt"),
+            tier=job.run.taint, command=self._scrub(job.errand.command).text,
+            output=str(self._state / FOLDER / f"{name}.txt"),
             created=job.began,
         )  # fmt: skip
-        await self._tasks.begin(task, now)
+        try:
+            await self._tasks.begin(task, now)
+        except asyncio.CancelledError:
+            await self._forsake(job, task)
+            raise
         job.task = task
         if job.answer.done():  # it ended while its row was written
             await self._report(job, task)
         return task
+
+    async def _forsake(self, job: _Job, task: Task) -> None:
+        """A row that may be there all the same must not hold its run for ever, unless that is being stopped anyway."""
+        if job.handle is not None and not job.handle.cancelling():
+            lost = replace(task, state=TaskState.LOST, ended=self._clock.now())
+            with contextlib.suppress(TransitionError, StoreError):  # no row, or no disk: a restart finds it
+                await asyncio.shield(self._tasks.end(lost, self._clock.now()))
 
     async def _work(self, job: _Job) -> None:
         try:
@@ -136,6 +149,8 @@ class Tasks:
             await self._report(job, job.task)
 
     async def _break(self, job: _Job, reason: str) -> None:
+        if job.task is not None:  # nobody waits for the answer, and telling it may be what broke
+            job.answer = asyncio.get_running_loop().create_future()
         if not job.answer.done():
             job.answer.set_exception(ExecutorError(reason))
             job.answer.exception()

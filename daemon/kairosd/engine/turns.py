@@ -12,13 +12,15 @@ Results go back in the order of the calls. Three rules hold whatever breaks:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+import json
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol, cast
 
-from kairosd.core.json import JsonObject, without_floats
+from kairosd.core.json import Json, JsonObject, without_floats
 from kairosd.core.messages import ToolUse, UseBroken
+from kairosd.core.texts import encodable
 from kairosd.engine.asking import Reply
 from kairosd.engine.circles import NOT_MADE, Step, steps_of
 from kairosd.engine.conversation import Conversation, OpenUse, cut_reply, finish_entry, result_entry, turn_entry
@@ -149,12 +151,12 @@ class Turn:
     def _named(self, use: ToolUse | UseBroken) -> ToolUse | UseBroken:
         """As it is on disk, with an id of its own: some servers give every call of a turn the same, or none."""
         taken = {call.item.use.id for call in self._calls}
-        name = use.id or f"call_{self._number}"
+        name = encodable(use.id) or f"call_{self._number}"
         while name in taken:
             name = f"{name}_{len(self._calls)}"
         if isinstance(use, UseBroken):
             return replace(use, id=name)
-        return ToolUse(name, use.name, cast("JsonObject", without_floats(use.arguments)))
+        return ToolUse(name, encodable(use.name), _as_on_disk(use.arguments))
 
     def _begin(self, item: OpenUse) -> None:
         alone = self._maker.is_alone(item.use)
@@ -190,6 +192,13 @@ class Turn:
     def _steps(self, earlier: Sequence[_Call]) -> tuple[Step, ...]:
         found = ((one.item.use, one.made is not None and not one.made.error) for one in earlier)
         return (*self._past, *(Step(use, succeeded) for use, succeeded in found if isinstance(use, ToolUse)))
+
+
+def _as_on_disk(arguments: Mapping[str, Json]) -> JsonObject:
+    """What a restart will read: a call that it hashes otherwise would be another call, and made once more."""
+    kept = without_floats(arguments)
+    text = json.dumps(kept, ensure_ascii=False)
+    return cast("JsonObject", kept if (clean := encodable(text)) == text else json.loads(clean))
 
 
 def _entries(item: OpenUse, made: Made) -> list[JsonObject]:

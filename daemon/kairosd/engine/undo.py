@@ -10,7 +10,7 @@ direct edits                get their old content and mode back, if nobody has c
 from __future__ import annotations
 
 import asyncio
-import difflib
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,8 @@ from kairosd.ports import Clock, Files, Query, Stores
 
 DIFF_MAX = 50_000  # characters of a diff that says why not
 NOTICES_MAX = 10_000
+UNDONE, UNDONE_MAX = "undone", 1000  # the state that says when runs were undone
+PAST, FUTURE = "d", ""  # of the verbs in the sentences
 
 # Where the branch is, and whether its commits are part of anything but itself. `merged` is the branch to revert on.
 LOOK = """
@@ -97,12 +99,23 @@ class Undo:
             fix = f"kairos workspace add PATH, with the name {found.workspace}"
             raise UndoRefusedError(f"its workspace {found.workspace} is not watched any more", fix=fix)
         plan = await self._look(found, workspace)
-        did = _sentences(plan) if dry_run else await self._carry_out(found, workspace, plan=plan)
+        did = _sentences(plan, FUTURE) if dry_run else await self._carry_out(found, workspace, plan=plan)
         left = await self._left(found)
         if not dry_run:
-            note = Note("run.undone", found.id, workspace=workspace.name, data={"undone": list(did)})
-            await self._stores.state.note(note, self._clock.now())
+            await self._write_down(found, did)
         return {"run": found.id, "undone": list(did), "left_the_machine": list(left), "dry_run": dry_run}
+
+    async def undone(self) -> Mapping[str, str]:
+        """When runs were undone, by their ids; the oldest of a thousand are forgotten."""
+        known = await self._stores.state.get(UNDONE)
+        return {run: str(at) for run, at in known.items()} if isinstance(known, Mapping) else {}
+
+    async def _write_down(self, run: Run, did: Sequence[str]) -> None:
+        now = self._clock.now()
+        known = {**await self.undone(), run.id: now.isoformat()}
+        kept = dict(sorted(known.items(), key=lambda each: each[1])[-UNDONE_MAX:])
+        note = Note("run.undone", run.id, workspace=run.workspace, data={"undone": list(did)})
+        await self._stores.state.put(UNDONE, kept, note=note, now=now)
 
     async def _look(self, run: Run, workspace: Workspace) -> _Found:
         found = _Found()
@@ -160,7 +173,7 @@ class Undo:
         written = DirectLanding(self._files, self._stores.blobs, root=workspace.path)
         for kept in {piece.before for piece in plan.pieces if piece.before}:
             await asyncio.to_thread(self._stores.blobs.get, kept)  # that it is there, before anything is changed
-        did = _sentences(plan)
+        did = _sentences(plan, PAST)
         if plan.onto:
             did[0] = await self._revert(run, workspace, plan=plan)
         if plan.branch:
@@ -206,6 +219,7 @@ class Undo:
 def unified(before: bytes, after: bytes, *, path: str) -> str:
     """A unified diff of two contents, as text."""
     old, new = (content.decode("utf-8", "replace").splitlines(keepends=True) for content in (before, after))
+    difflib = importlib.import_module("difflib")  # half a megabyte that hardly any daemon's life needs
     return "".join(difflib.unified_diff(old, new, f"a/{path}", f"b/{path}"))
 
 
@@ -213,17 +227,17 @@ def _there(patch: str | None) -> Path | None:
     return Path(patch) if patch and Path(patch).is_file() else None
 
 
-def _sentences(found: _Found) -> list[str]:
+def _sentences(found: _Found, tense: str) -> list[str]:
     did = []
     if found.onto:
-        did.append("the branch is merged: what it brought is taken back on a branch of its own")
+        did.append("make a branch that takes back what the merged one brought")  # in the past it has a name
     if found.branch:
-        did.append(f"deleted the branch {found.branch}")
-    did += [f"{'removed' if piece.before is None else 'restored'} {piece.path}" for piece in found.pieces]
+        did.append(f"delete{tense} the branch {found.branch}")
+    did += [f"{'remove' if piece.before is None else 'restore'}{tense} {piece.path}" for piece in found.pieces]
     if found.patch is not None:
-        did.append(f"deleted {found.patch}")
+        did.append(f"delete{tense} {found.patch}")
     if found.checkout:
-        did.append("dropped the private checkout")
+        did.append("dropped the private checkout" if tense else "drop the private checkout")
     return did
 
 

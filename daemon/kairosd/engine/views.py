@@ -8,7 +8,9 @@ from kairosd.core.decisions import Decision
 from kairosd.core.events import Event
 from kairosd.core.json import JsonObject
 from kairosd.core.notices import Notice
+from kairosd.core.ratings import Calibration
 from kairosd.core.runs import Approval, Call, Grant, Run
+from kairosd.core.tasks import Task
 from kairosd.ports import Spending
 
 TEXT_SHOWN = 2000
@@ -31,18 +33,23 @@ def decision_view(decision: Decision) -> JsonObject:
         "confidence": decision.confidence, "price": decision.price, "next_wake": iso(decision.next_wake),
         "events": list(decision.events), "run": decision.run, "notice": decision.notice,
         "workspace": decision.workspace, "tier": decision.tier.label, "shadow": decision.shadow,
-        "at": iso(decision.asked_at), "source": decision.source,
+        "at": iso(decision.asked_at), "source": decision.source, "model": decision.model,
+        "escalated": decision.escalated,
     }  # fmt: skip
 
 
-def run_view(run: Run) -> JsonObject:
-    """`id state goal workspace trigger level taint turns tokens price started ended result checks branch`."""
+def run_view(run: Run, undone: str | None = None) -> JsonObject:
+    """`id state goal workspace trigger level taint turns tokens price started ended result checks branch`.
+
+    `undone` is when it was taken back.
+    """
     return {
         "id": run.id, "state": run.state.value, "goal": run.goal, "workspace": run.workspace, "trigger": run.trigger,
         "level": run.level, "taint": run.taint.label, "turns": run.turns, "tokens": run.tokens, "price": run.price,
         "created": iso(run.created), "started": iso(run.started), "ended": iso(run.ended), "result": run.result,
         "checks": list(run.checks), "branch": run.branch, "patch": run.patch, "commit": run.commit,
         "decision": run.decision, "parked_on": run.parked_on.value if run.parked_on else None,
+        "escalated": run.escalated, "undone": undone,
     }  # fmt: skip
 
 
@@ -52,6 +59,15 @@ def call_view(call: Call) -> JsonObject:
         "id": call.id, "run": call.run, "turn": call.turn, "tool": call.tool, "arguments": call.arguments,
         "state": call.state.value, "effect": call.effect, "rule": call.rule, "result": call.result[:TEXT_SHOWN],
         "requested_at": iso(call.requested_at), "ended_at": iso(call.ended_at),
+    }  # fmt: skip
+
+
+def task_view(task: Task) -> JsonObject:
+    """One command in the background; `seconds` is how long it took."""
+    return {
+        "id": task.id, "state": task.state.value, "run": task.run, "call": task.call, "workspace": task.workspace,
+        "command": task.command[:TEXT_SHOWN], "code": task.code, "seconds": task.seconds, "timed_out": task.timed_out,
+        "output": task.output, "created": iso(task.created), "ended": iso(task.ended),
     }  # fmt: skip
 
 
@@ -94,6 +110,17 @@ def spending_view(row: Spending, by: str) -> JsonObject:
         "tokens": row.input + row.output + row.cache_read + row.cache_write, "unpriced_calls": row.unpriced_calls,
         "unpriced_tokens": row.unpriced_tokens,
     }  # fmt: skip
+
+
+def calibration_view(row: Calibration) -> JsonObject:
+    """What one trigger's decisions came to; `price` without its `unpriced_calls`."""
+    counts = {name: getattr(row, name) for name in CALIBRATION_COUNTS}
+    return {"trigger": row.trigger, **counts, "price_per_useful": row.price_per_useful}
+
+
+CALIBRATION_COUNTS = (
+    "decisions", "acted", "notified", "shadow", "useful", "noise", "missed", "unrated", "price", "unpriced_calls",
+)  # fmt: skip
 
 
 def iso(moment: datetime | None) -> str | None:

@@ -10,6 +10,7 @@ from kairosd.core.events import Event
 from kairosd.core.json import JsonObject, canonical
 from kairosd.core.notices import Notice
 from kairosd.core.runs import Approval, Call, Grant, Run
+from kairosd.core.tasks import Task
 from kairosd.engine.ending import LANDED
 from kairosd.engine.views import iso
 from kairosd.errors import NotFoundError
@@ -25,14 +26,14 @@ async def chain(stores: Stores, identifier: str) -> Sequence[JsonObject]:
         if isinstance(thing, Decision):
             links += [_link(await stores.events.get(event)) for event in thing.events]
             break
-        cause = _cause(thing)
+        cause = cause_of(thing)
         thing = await find(stores, cause) if cause else None
     return links
 
 
 CODE_LENGTH = 5  # of an approval
 
-Thing = Event | Decision | Run | Call | Approval | Notice | Grant
+Thing = Event | Decision | Run | Call | Approval | Notice | Grant | Task
 
 
 async def find(stores: Stores, identifier: str) -> Thing:
@@ -52,17 +53,24 @@ async def find(stores: Stores, identifier: str) -> Thing:
             return await stores.notices.get(identifier)
         case "g":
             return await stores.grants.get(identifier)
+        case "t":
+            return await stores.tasks.get(identifier)
     if len(identifier) == CODE_LENGTH and identifier.isalpha():
         return await stores.approvals.get(identifier)
-    raise NotFoundError(f"{identifier} is not an id", fix="ids start with e_ d_ r_ c_ a_ g_ n_: see `kairos journal`")
+    raise NotFoundError(
+        f"{identifier} is not an id", fix="ids start with e_ d_ r_ c_ t_ a_ g_ n_: see `kairos journal`"
+    )
 
 
-def _cause(thing: Thing) -> str | None:
+def cause_of(thing: Thing) -> str | None:
+    """The id of what led to it, as far as its own row says."""
     match thing:
         case Notice():
             return thing.cause
         case Grant():
             return thing.approval
+        case Task():
+            return thing.call
         case Approval():
             return thing.call or thing.run
         case Call():
@@ -80,7 +88,7 @@ def _link(thing: Thing) -> JsonObject:
             kind, title, detail = "event", f"{thing.source} {thing.kind}", _event_detail(thing)
         case Decision():
             verdict = f"{thing.verdict.value}{' (shadow)' if thing.shadow else ''}"
-            kind, title, detail = "decision", f"{verdict}: {thing.goal or thing.reason}", thing.reason
+            kind, title, detail = "decision", f"{verdict}: {thing.goal or thing.reason}", _reason(thing)
         case Run():
             kind, title, detail = "run", f"{thing.state.value}: {thing.goal}", f"{thing.result}{_landing(thing)}"
         case Call():
@@ -88,6 +96,8 @@ def _link(thing: Thing) -> JsonObject:
             detail = f"{thing.state.value}{f': {thing.rule}' if thing.rule else ''}"
         case Approval():
             kind, title, detail = "approval", f"{thing.state.value}: {thing.question}", thing.rule
+        case Task():
+            kind, title, detail = "task", f"{thing.state.value}: {thing.command}", f"exit {thing.code}: {thing.output}"
         case Grant():
             kind, title = "grant", f"{thing.state.value}: {thing.question}"
             detail = f"given over {thing.channel}, used {thing.uses} times"
@@ -95,6 +105,10 @@ def _link(thing: Thing) -> JsonObject:
             kind, title, detail = "notice", thing.title, f"{thing.channel}: {thing.state.value}"
     price = thing.price if isinstance(thing, (Decision, Run)) else 0
     return {"id": thing.id, "kind": kind, "at": iso(at), "title": title, "detail": detail, "price": price}
+
+
+def _reason(decision: Decision) -> str:
+    return f"{decision.reason} (by {decision.model}: {decision.escalated})" if decision.escalated else decision.reason
 
 
 def _when(thing: Thing) -> datetime:

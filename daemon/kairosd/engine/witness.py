@@ -131,9 +131,9 @@ class SeenGit(Witness[Git]):
 class SeenHandover(Witness[Handover]):
     """What a run's landing came to."""
 
-    async def land(self, run: Run, workspace: Workspace, *, subject: str) -> Landed:
+    async def land(self, run: Run, workspace: Workspace) -> Landed:
         try:
-            landed = await self._real.land(run, workspace, subject=subject)
+            landed = await self._real.land(run, workspace)
         except CheckoutError as error:
             self._recorder.saw("landed", run.id, value={"error": error.message, "fix": error.fix})
             raise

@@ -76,6 +76,15 @@ class _Level(_Request):
     level: Literal["observe", "suggest", "sandboxed", "project", "open"]
 
 
+class _Mode(_Request):
+    mode: Literal["on", "shadow"]
+
+
+class _Rating(_Request):
+    id: str
+    rating: Literal["useful", "noise", "missed"]
+
+
 class _Undo(_Request):
     dry_run: bool = False
 
@@ -86,6 +95,15 @@ class _Filter(_Request):
     since: AwareDatetime | None = None
     prefix: str | None = None
     limit: Annotated[int, Field(ge=1, le=LISTING_MAX)] = 100
+    shadow: bool = False
+
+
+class _Since(_Request):
+    since: AwareDatetime
+
+
+class _Shadow(_Since):
+    workspace: str | None = None
 
 
 class _Costs(_Request):
@@ -107,6 +125,7 @@ def build_control(desk: Desk, version: str, *, heartbeat_seconds: float = HEARTB
     _add_following(app, desk, heartbeat_seconds=heartbeat_seconds)
     _add_orders(app, desk)
     _add_verdicts(app, desk)
+    _add_appraisal(app, desk)
     _add_workspaces(app, desk)
     return app
 
@@ -118,7 +137,7 @@ def _add_questions(app: FastAPI, desk: Desk) -> None:
 
     @app.get("/list/{kind}")
     async def listing(kind: str, wanted: Annotated[_Filter, Query()]) -> Any:
-        query = Listing(wanted.state, wanted.workspace, wanted.since, wanted.prefix, wanted.limit)
+        query = Listing(wanted.state, wanted.workspace, wanted.since, wanted.prefix, wanted.limit, wanted.shadow)
         return await desk.listing(kind, query)
 
     @app.get("/costs")
@@ -185,6 +204,24 @@ def _add_verdicts(app: FastAPI, desk: Desk) -> None:
     @app.post("/runs/{run}/undo")
     async def undo(run: str, order: _Undo) -> Any:
         return await desk.undo(run, dry_run=order.dry_run)
+
+
+def _add_appraisal(app: FastAPI, desk: Desk) -> None:
+    @app.get("/calibration")
+    async def calibration(wanted: Annotated[_Since, Query()]) -> Any:
+        return await desk.calibration(wanted.since)
+
+    @app.post("/ratings")
+    async def rate(order: _Rating) -> Any:
+        return await desk.rate(order.id, order.rating)
+
+    @app.get("/triggers")
+    async def triggers(wanted: Annotated[_Shadow, Query()]) -> Any:
+        return await desk.triggers(wanted.since, wanted.workspace)
+
+    @app.post("/triggers/{trigger}/mode")
+    async def set_trigger(trigger: str, order: _Mode) -> Any:
+        return await desk.set_trigger(trigger, order.mode)
 
 
 def _add_workspaces(app: FastAPI, desk: Desk) -> None:

@@ -5,7 +5,10 @@ configuration, `deps` what it may use. `tests/fakes.py` has fakes that pass the 
 """
 
 from kairosd.ports.desk import Desk, Update
-from kairosd.ports.processes import Commands, Executor, Files, Git, Job, Launch, Mount, Outcome, Sandbox
+from kairosd.ports.memory import JournalLines, MemoryStore, Proposal, Recall
+from kairosd.ports.processes import DOOR, Commands, Executor, Files, Git, Job, Launch, Mount, Outcome, Sandbox
+from kairosd.ports.ratings import Ratings
+from kairosd.ports.search import Index
 from kairosd.ports.stores import (
     Approvals,
     Blobs,
@@ -20,15 +23,28 @@ from kairosd.ports.stores import (
     Spending,
     State,
     Stores,
+    Tasks,
     Transcript,
     Used,
     Worlds,
 )
-from kairosd.ports.tools import Finish, Tool, ToolAnswer, ToolContext, ToolServices
+from kairosd.ports.tools import (
+    Background,
+    Errand,
+    Finish,
+    RunMemory,
+    Tool,
+    ToolAnswer,
+    ToolContext,
+    ToolServices,
+    Wish,
+)
 from kairosd.ports.world import Clock, Deps, Intake, Model, Notifier, Trigger
 
 __all__ = [
+    "DOOR",
     "Approvals",
+    "Background",
     "Blobs",
     "Claim",
     "Clock",
@@ -36,27 +52,36 @@ __all__ = [
     "Decisions",
     "Deps",
     "Desk",
+    "Errand",
     "Events",
     "Executor",
     "Files",
     "Finish",
     "Git",
     "Grants",
+    "Index",
     "Intake",
     "Job",
+    "JournalLines",
     "Launch",
+    "MemoryStore",
     "Model",
     "ModelCalls",
     "Mount",
     "Notices",
     "Notifier",
     "Outcome",
+    "Proposal",
     "Query",
+    "Recall",
+    "Ratings",
+    "RunMemory",
     "Runs",
     "Sandbox",
     "Spending",
     "State",
     "Stores",
+    "Tasks",
     "Tool",
     "ToolAnswer",
     "ToolContext",
@@ -65,5 +90,6 @@ __all__ = [
     "Trigger",
     "Update",
     "Used",
+    "Wish",
     "Worlds",
 ]

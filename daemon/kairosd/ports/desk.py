@@ -49,6 +49,29 @@ class Desk(Protocol):
         unpriced_tokens}`: days newest first, else dearest first. Raises `UsageError` for another `by`.
         """
 
+    async def calibration(self, since: datetime) -> Sequence[JsonObject]:
+        """What each trigger's decisions since then came to, the busiest first.
+
+        Rows of `{trigger, decisions, acted, notified, shadow, useful, noise, missed, unrated, price, unpriced_calls,
+        price_per_useful}`; prices in micro-dollars, `price_per_useful` None where it is not known.
+        """
+
+    async def rate(self, identifier: str, rating: str) -> JsonObject:
+        """Rates `useful`, `noise` or `missed` what anything goes back to: `{id, rating, was, trigger, about, shadow}`.
+
+        The last rating of a thing counts. Raises `NotFoundError`, `AmbiguousIdError`, and `UsageError` where the rating
+        does not fit.
+        """
+
+    async def triggers(self, since: datetime, workspace: str | None) -> Sequence[JsonObject]:
+        """Every trigger with its `mode`, and in the columns of `calibration` what it would have done in the shadow."""
+
+    async def set_trigger(self, trigger: str, mode: str) -> JsonObject:
+        """Sets a trigger's mode, `on` or `shadow`, in the configuration file: `{trigger, mode, was, changed}`.
+
+        The file is then read again. Raises `UsageError` naming the triggers, `TransitionError` where all is off.
+        """
+
     async def show(self, identifier: str) -> JsonObject:
         """One thing whole; a run with its calls, its diff and the line to merge it."""
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from kairosd.core.hosts import Connection, Reach
 from kairosd.core.shell.plans import Plan, Stream
+
+DOOR = 13  # the descriptor at which a launch with a `reach` finds its end of the way out
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,8 @@ class Mount:
 class Job:
     """One program to run confined. `env` is the whole environment; `masked` paths show as empty.
 
-    `links` are symbolic links that the sandbox has besides: (where, what it says). The rest is as in `Launch`.
+    `links` are symbolic links that the sandbox has besides: (where, what it says). `reach` is what it may connect to,
+    None = it has no network. The rest is as in `Launch`.
     """
 
     argv: tuple[str, ...]
@@ -38,6 +42,7 @@ class Job:
     stdout: Stream = Stream.OWN
     stderr: Stream = Stream.OWN
     links: tuple[tuple[Path, str], ...] = ()
+    reach: Reach | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,8 @@ class Launch:
     `stdin` is a file with those bytes, NULL, or OWN: the pipe from the launch before it, and /dev/null for the first.
     `stdout` and `stderr` may be swapped or dropped. `timeout` in seconds of wall clock; `output_limit` in bytes for
     each of stdout and stderr, and of what is longer the last `tail_limit` bytes are kept too. `inherit` maps a
-    descriptor number in the child, from 3 on, to the bytes it can read there (a seccomp filter, say).
+    descriptor number in the child, from 3 on, to the bytes it can read there (a seccomp filter, say). With a `reach`
+    a proxy is started beside it, which serves the listening socket that is sent to it over `DOOR` (SCM_RIGHTS).
     """
 
     argv: tuple[str, ...]
@@ -60,13 +66,15 @@ class Launch:
     stdout: Stream = Stream.OWN
     stderr: Stream = Stream.OWN
     tail_limit: int = 0
+    reach: Reach | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a process ended. `code` is negative for a signal; `timed_out` and `truncated` say what we cut.
 
-    Of truncated output there is the beginning and, where one was asked for, the tail right behind it.
+    Of truncated output there is the beginning and, where one was asked for, the tail right behind it. `connections`
+    is what it made of its network.
     """
 
     code: int
@@ -74,6 +82,7 @@ class Outcome:
     stderr: bytes
     timed_out: bool = False
     truncated: bool = False
+    connections: tuple[Connection, ...] = ()
 
 
 class Executor(Protocol):

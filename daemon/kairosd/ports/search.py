@@ -12,14 +12,22 @@ from kairosd.core.search import Found, Layer, Passage, Question
 class Index(Protocol):
     """A derived index of passages. All methods block: call them in a thread. All raise `StoreError`."""
 
-    def put(self, passages: Iterable[Passage], marks: Mapping[str, str]) -> None:
-        """Adds passages, in place of those with the same source, and remembers `marks`, in one transaction."""
+    def put(
+        self, passages: Iterable[Passage], marks: Mapping[str, str], *, over: Mapping[str, str] | None = None
+    ) -> bool:
+        """Adds passages, in place of those with the same source, and remembers `marks`, in one transaction.
+
+        False, and nothing is added, where the marks are not `over` any more: somebody else writes too.
+        """
 
     def replace(self, layer: Layer, passages: Iterable[Passage], *, marks: Mapping[str, str]) -> None:
         """Makes `passages`, which stand alone, all that there is of `layer`."""
 
     def drop(self, sources: Sequence[str]) -> int:
         """Takes passages out; how many there were. Their neighbours keep no word of them."""
+
+    def drop_threads(self, threads: Sequence[str]) -> None:
+        """Takes whole threads out."""
 
     def marks(self) -> dict[str, str]:
         """What was remembered with the passages: how far each source of them has been read."""

@@ -15,7 +15,9 @@ from kairosd.core.json import Json, JsonObject
 from kairosd.core.messages import Usage
 from kairosd.core.notices import Notice
 from kairosd.core.runs import Approval, ApprovalState, Call, CallState, Grant, ParkedOn, Run, RunState
+from kairosd.core.tasks import Task
 from kairosd.core.workspaces import World
+from kairosd.ports.ratings import Ratings
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Query:
     since: datetime | None = None
     prefix: str | None = None
     limit: int = 100
+    shadow: bool = False  # of decisions: only those that were not followed
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,9 @@ class Runs(Protocol):
     async def update(self, run: Run) -> None:
         """Stores counters, taint, branch, base and the like of a run; not its state."""
 
+    async def escalate(self, run: Run, *, now: datetime) -> None:
+        """Stores as `update` does that failed checks go back to the run; the first time with its journal line."""
+
     async def park(
         self, run: Run, on: ParkedOn, *, approval: Approval | None, notices: Sequence[Notice], now: datetime
     ) -> None:
@@ -153,8 +159,11 @@ class Runs(Protocol):
     async def end(self, run: Run, notices: Sequence[Notice], *, now: datetime) -> None:
         """→ the ended state in `run`, its open approvals → withdrawn, with its notices. Raises `TransitionError`."""
 
-    async def interrupt_running(self, now: datetime) -> tuple[Run, ...]:
-        """At boot: running → interrupted. Returns every interrupted run, also from earlier boots."""
+    async def interrupt_running(self, now: datetime, *, alive: datetime | None = None) -> tuple[Run, ...]:
+        """At boot: running → interrupted. Returns every interrupted run, also from earlier boots.
+
+        `alive` is the daemon's last sign of life; a run's `rested` is when it was last at work.
+        """
 
     async def call(self, call: Call, now: datetime) -> None:
         """Inserts a requested call."""
@@ -176,6 +185,37 @@ class Runs(Protocol):
 
     async def in_state(self, *states: RunState) -> tuple[Run, ...]:
         """Oldest first."""
+
+
+class Tasks(Protocol):
+    """Commands that go on in the background. A run's end stops those it has left, in its own transaction."""
+
+    async def begin(self, task: Task, now: datetime) -> None:
+        """Inserts a running task."""
+
+    async def end(self, task: Task, now: datetime) -> None:
+        """running → the ended state in `task`, with its event; a run parked on its tasks → queued after the last one.
+
+        Raises `TransitionError` where it has ended before.
+        """
+
+    async def recover(self, now: datetime) -> tuple[Task, ...]:
+        """At boot: running → lost, each with its event. Returns them."""
+
+    async def heard(self, task: str, *, now: datetime) -> None:
+        """Its run was told of the end: a pending event of it → coalesced."""
+
+    async def of_run(self, run: str) -> tuple[Task, ...]:
+        """All tasks of a run, oldest first."""
+
+    async def running(self) -> tuple[Task, ...]:
+        """All that run, oldest first."""
+
+    async def get(self, task: str) -> Task:
+        """By id or unique prefix. Raises `NotFoundError`, `AmbiguousIdError`."""
+
+    async def find(self, query: Query) -> tuple[Task, ...]:
+        """Newest first."""
 
 
 class Approvals(Protocol):
@@ -310,8 +350,11 @@ class State(Protocol):
 class Transcript(Protocol):
     """The turns of a run, verbatim, one JSON object a line, never altered."""
 
-    async def append(self, run: str, entry: JsonObject) -> None:
-        """On disk before it returns."""
+    async def append(self, run: str, *entries: JsonObject) -> None:
+        """Written when it returns: a kill loses nothing of it; after one in the middle the first ones may be there."""
+
+    async def sync(self, run: str) -> None:
+        """Returns when all that was appended is on disk, so that a power cut loses nothing of it either."""
 
     async def read(self, run: str) -> tuple[JsonObject, ...]:
         """All whole entries; a torn last line is left out and cut before the next append."""
@@ -335,10 +378,12 @@ class Stores:
     decisions: Decisions
     worlds: Worlds
     runs: Runs
+    tasks: Tasks
     approvals: Approvals
     grants: Grants
     notices: Notices
     model_calls: ModelCalls
+    ratings: Ratings
     state: State
     transcripts: Transcript
     blobs: Blobs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -10,14 +10,17 @@ from typing import Protocol
 from kairosd.core.events import Event, Tier
 from kairosd.core.json import JsonObject
 from kairosd.core.levels import Permission
+from kairosd.core.memory import Kind
 from kairosd.core.messages import ToolSpec
 from kairosd.core.notices import NoticeDraft
 from kairosd.core.paths import SECRET_PATHS
 from kairosd.core.runs import Call, Run
+from kairosd.core.search import Answers, Question
 from kairosd.core.shell.plans import Plan
+from kairosd.core.tasks import Task
 from kairosd.core.triage import Triage
 from kairosd.core.workspaces import Workspace
-from kairosd.ports.processes import Commands, Files, Git
+from kairosd.ports.processes import Commands, Files, Git, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class ToolAnswer:
     """What goes back to the model. `finish` ends the run, `sleep_seconds` rests it, `taint` lowers its own.
 
     `evidence` is one line of facts that the owner is shown below the run's answer, whatever the model makes of them.
+    `failed` says that it was tried and ended badly: what the same turn asked for after a failed command is not done.
     """
 
     text: str
@@ -40,6 +44,7 @@ class ToolAnswer:
     sleep_seconds: int = 0
     taint: Tier | None = None
     evidence: str = ""
+    failed: bool = False
 
 
 class ToolServices(Protocol):
@@ -62,11 +67,67 @@ class ToolServices(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Errand:
+    """A command that may take long. `start` runs it for at most so many seconds; `told` is what a run hears of its
+    end, given how many seconds it had.
+
+    `command` is the line as the owner is shown it; `seconds` is what the run allows it, None = what is usual.
+    """
+
+    call: str
+    command: str
+    start: Callable[[float], Awaitable[Outcome]]
+    told: Callable[[Outcome, int], str]
+    seconds: int | None = None
+
+
+class Background(Protocol):
+    """Carries on with commands of a run that nobody waits for."""
+
+    async def run(self, errand: Errand) -> Outcome | Task:
+        """How the command ended; the task it has become when it takes longer than a run is held up for.
+
+        Raises `SandboxError`, `ExecutorError`.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a run wants to remember. `key` empty = made from the text; `check` is a claim that can be looked up."""
+
+    text: str
+    key: str = ""
+    kind: Kind = Kind.PROJECT
+    check: str = ""
+    everywhere: bool = False
+
+
+class RunMemory(Protocol):
+    """Memory as one run may use it: what its workspace sees, and what everybody does."""
+
+    async def keep(self, wish: Wish, *, call: str) -> str:
+        """Remembers, and says what became of it. Raises `ToolError` naming every rule that the wish breaks."""
+
+    async def retire(self, identifier: str, *, reason: str, call: str) -> str:
+        """Takes an entry back, or proposes it to the owner, and says which. Raises `ToolError`."""
+
+    async def look_up(self, question: Question, *, when: str = "") -> Answers:
+        """What is found in the run's workspace, on the days that `when` names; the run's own turns are left out.
+
+        Raises `ToolError`.
+        """
+
+    async def has(self, call: str) -> bool:
+        """Whether what `call` asked for has been done or proposed."""
+
+
+@dataclass(frozen=True, slots=True)
 class ToolContext:
     """What a tool may use. `root` is the workspace, or the run's checkout once it has one.
 
     `author` is (name, email) of the owner; `limit` how many characters a result may have; `hidden` are globs of files
-    that a search leaves out, since only a call that names one can be asked about.
+    that a search leaves out, since only a call that names one can be asked about. Without `background` somebody waits
+    for the run, and no command outlasts its call. Without `memory` nothing is remembered here.
     """
 
     run: Run
@@ -80,6 +141,8 @@ class ToolContext:
     author: tuple[str, str]
     limit: int = 16_000
     hidden: tuple[str, ...] = SECRET_PATHS
+    background: Background | None = None
+    memory: RunMemory | None = None
 
 
 class Tool(Protocol):

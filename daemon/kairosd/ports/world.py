@@ -63,6 +63,7 @@ class Model(Protocol):
     provider: str
     model: str  # the provider's own name for it; key of the price table
     context: int  # tokens of its window
+    by_schema: bool  # its calls are forced by a schema, one an answer: it is too small to call tools by itself
 
     @property
     def thinking(self) -> int:
@@ -72,7 +73,8 @@ class Model(Protocol):
         """Streams one answer, ending in `Done`. Retries what is temporary before the first part only.
 
         Raises `ModelUnavailableError` (temporary, also a stream cut in the middle), `ModelRefusedError` (permanent),
-        `ModelProtocolError` (the stream or the form is not what was asked for).
+        `ModelProtocolError` (the stream or the form is not what was asked for), `NeedsRoomError` (asked again, the
+        model gets room to think). One call is one request that may be charged for: `worked` says that a cut one may.
         """
 
     async def check(self) -> str:

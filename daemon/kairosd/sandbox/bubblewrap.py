@@ -1,4 +1,7 @@
-"""The sandbox: bubblewrap with a minimal root, no network, no home, and nothing of the daemon in sight.
+"""The sandbox: bubblewrap with a minimal root, no home, and nothing of the daemon in sight.
+
+Its network is its own and empty. Where the job may reach hosts, a few lines of ours run in it first: they listen on a
+port in there, send that socket out to the executor's proxy, and become the job's program, which holds nothing of it.
 
 The program sees /usr and its links read-only, an /etc that names only itself, its own processes, an empty /tmp and what
 the job mounts, as the same user (so that what it writes is the owner's) without any capability. bwrap itself starts
@@ -19,14 +22,38 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kairosd.errors import SandboxError
-from kairosd.ports import Executor, Job, Launch, Mount, Outcome
-from kairosd.sandbox import canary, seccomp
+from kairosd.ports import DOOR, Executor, Job, Launch, Mount, Outcome
+from kairosd.sandbox import canary, interpreter, seccomp
 
 SEARCH = "/usr/local/bin:/usr/bin:/bin"
 ROOT_LINKS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 LOADER = ("/etc/ld.so.cache", "/etc/alternatives")  # how programs find their libraries, and Debian its programs
 FILTER_FD, USERS_FD, GROUPS_FD, MASKS_FD = 10, 11, 12, 20
 MASKS_MAX = 500
+PROXY_PORT = 3128
+PROXY = f"http://127.0.0.1:{PROXY_PORT}"
+# As the programs that fetch read them: both spellings, since curl wants one and others the other.
+PROXY_ENVIRONMENT = {
+    **dict.fromkeys(("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"), PROXY),
+    **dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1"),
+    "NODE_USE_ENV_PROXY": "1",
+}
+CERTIFICATES = ("/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/pki/ca-trust/extracted")
+# Python ignores two signals, and what is ignored would stay so in the program.
+OPENING = """
+import os, signal, socket, sys
+port, door, *argv = sys.argv[1:]
+with socket.socket() as listener, socket.socket(fileno=int(door)) as out:
+    listener.bind(("127.0.0.1", int(port)))
+    listener.listen(128)
+    socket.send_fds(out, [b"."], [listener.fileno()])
+for number in (signal.SIGPIPE, signal.SIGXFSZ):
+    signal.signal(number, signal.SIG_DFL)
+try:
+    os.execvp(argv[0], argv)
+except OSError as error:
+    sys.exit(f"{argv[0]}: {error.strerror}")
+"""
 FALLBACK_NAME = "kairos"
 ISOLATION = ("--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "kairos")
 # /proc/sys obeys the user id 0, also without capabilities: run by root, a writable /proc would be a way out.
@@ -101,12 +128,14 @@ class Bubblewrap:
                 inherit[number] = b""
         for where, says in job.links:
             words += ["--symlink", says, str(where)]
-        for name, value in job.env.items():
+        words += _network(job)
+        for name, value in {**job.env, **(PROXY_ENVIRONMENT if job.reach else {})}.items():
             words += ["--setenv", name, value]
-        words += ["--chdir", str(job.cwd), "--", *job.argv]
+        opening = (*interpreter.ARGV, OPENING, str(PROXY_PORT), str(DOOR)) if job.reach else ()
+        words += ["--chdir", str(job.cwd), "--", *opening, *job.argv]
         return Launch(
             tuple(words), {}, "/", job.stdin, timeout=job.timeout, output_limit=job.output_limit, inherit=inherit,
-            stdout=job.stdout, stderr=job.stderr, tail_limit=job.tail_limit,
+            stdout=job.stdout, stderr=job.stderr, tail_limit=job.tail_limit, reach=job.reach,
         )  # fmt: skip
 
     def _refuse(self, mount: Mount) -> None:
@@ -145,6 +174,15 @@ def _root() -> Iterator[str]:
             yield from ("--ro-bind", name, name)
     for name in LOADER:
         yield from ("--ro-bind-try", name, name)
+
+
+def _network(job: Job) -> Iterator[str]:
+    """What a program that may connect must see besides: whom to trust, and the interpreter that opens the way."""
+    if job.reach:
+        for folder in CERTIFICATES:
+            yield from ("--ro-bind-try", folder, folder)
+        for path in interpreter.places():
+            yield from ("--ro-bind", str(path), str(path))
 
 
 def _masks(job: Job) -> list[tuple[Path, bool]]:

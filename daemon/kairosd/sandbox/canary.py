@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import secrets
 import socket
-import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 from kairosd.errors import ExecutorError, SandboxError
 from kairosd.ports import Job, Mount, Outcome
+from kairosd.sandbox import interpreter
 
 TIMEOUT = 20.0  # seconds; it takes a twentieth of one on an idle machine
 NAMESPACES = re.compile(r"namespace|uid map|Operation not permitted|Permission denied|No space left")
@@ -109,10 +108,10 @@ def _open_doors() -> Iterator[_Doors]:
 def _job(outside: Path, doors: _Doors) -> Job:
     (outside / "secret").write_text(doors.nonce)
     # The interpreter may lie in the user's home (pyenv, uv): it is shown where it is, and only it.
-    mounts = [Mount(path, path) for path in _interpreter()]
+    mounts = [Mount(path, path) for path in interpreter.places()]
     mounts.append(Mount(doors.inside, doors.inside, writable=True))
     mounts.append(Mount(doors.inside / "read-only", doors.inside / "read-only"))
-    argv = (os.path.realpath(sys.executable), "-I", "-S", "-c", ESCAPES, str(doors.inside), str(outside))
+    argv = (*interpreter.ARGV, ESCAPES, str(doors.inside), str(outside))
     return Job(
         argv=(*argv, str(doors.port), doors.nonce),
         cwd=doors.inside,
@@ -120,14 +119,6 @@ def _job(outside: Path, doors: _Doors) -> Job:
         env={"KAIROS_CANARY": doors.nonce},
         timeout=TIMEOUT,
     )
-
-
-def _interpreter() -> set[Path]:
-    program = Path(sys.executable).resolve()
-    places = {Path(sys.base_prefix).resolve(), Path(sys.base_exec_prefix).resolve()}
-    if not any(program.is_relative_to(place) for place in places):
-        places.add(program)
-    return {place for place in places if not place.is_relative_to("/usr")}
 
 
 def _judge(outcome: Outcome, outside: Path, *, doors: _Doors) -> None:

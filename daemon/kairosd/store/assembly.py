@@ -21,9 +21,11 @@ from kairosd.store.journal import JournalWriter
 from kairosd.store.migrate import migrate
 from kairosd.store.model_calls import ModelCallStore
 from kairosd.store.notices import NoticeStore
+from kairosd.store.ratings import RatingStore
 from kairosd.store.recovery import reconcile
 from kairosd.store.runs import RunStore
 from kairosd.store.state import StateStore
+from kairosd.store.tasks import TaskStore
 from kairosd.store.transcripts import TranscriptStore
 from kairosd.store.worlds import WorldStore
 
@@ -71,17 +73,24 @@ def open_stores(path: Path, journal_folder: Path, *, transcripts_folder: Path, c
         begin = reconcile(journal_folder, connection, now=clock.now())
     journal = JournalWriter(journal_folder, begin.mark)
     database = Database(engine, begin.last, on_lines=journal.wake)
-    stores = Stores(
+    stores = stores_over(database, path.parent / "blobs", transcripts_folder=transcripts_folder, clock=clock)
+    return OpenStores(stores, database, journal, begin.repairs, engine)
+
+
+def stores_over(database: Database, blobs_folder: Path, *, transcripts_folder: Path, clock: Clock) -> Stores:
+    """Every store of one database."""
+    return Stores(
         events=EventStore(database, clock),
         decisions=DecisionStore(database),
         worlds=WorldStore(database),
         runs=RunStore(database),
+        tasks=TaskStore(database),
         approvals=ApprovalStore(database),
         grants=GrantStore(database),
         notices=NoticeStore(database),
         model_calls=ModelCallStore(database),
+        ratings=RatingStore(database),
         state=StateStore(database),
         transcripts=TranscriptStore(transcripts_folder),
-        blobs=BlobStore(path.parent / "blobs"),
+        blobs=BlobStore(blobs_folder),
     )
-    return OpenStores(stores, database, journal, begin.repairs, engine)

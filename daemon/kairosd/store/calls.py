@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.dialects.sqlite import insert
 
 from kairosd.core.runs import CALL_MOVES, Approval, Call, CallState
 from kairosd.errors import NotFoundError, TransitionError
@@ -15,6 +16,7 @@ from kairosd.store.records import CALLS
 from kairosd.store.schema import calls, runs
 
 _INSERT = insert(calls)
+_REQUEST = _INSERT.on_conflict_do_nothing(index_elements=[calls.c.id])  # a read that is asked about once more
 _MOVE = (
     update(calls)
     .where(calls.c.id == bindparam("call_id"))
@@ -25,8 +27,8 @@ _OVER = frozenset({CallState.DENIED, CallState.SUCCEEDED, CallState.FAILED, Call
 
 
 def insert_call(unit: Unit, call: Call) -> None:
-    """A requested call. It has no journal line: the one that says what became of it follows."""
-    unit.execute(_INSERT, CALLS.row(call))
+    """A requested call, unless it is there. It has no journal line: the one that says what became of it follows."""
+    unit.execute(_REQUEST, CALLS.row(call))
 
 
 def move_call(unit: Unit, call: Call, *, state: CallState, now: datetime) -> Call:

@@ -11,13 +11,7 @@ from sqlalchemy import Dialect, String, Text, TypeDecorator
 
 from kairosd.core.journal import stamp
 from kairosd.core.json import Json, canonical
-
-
-def clean(text: str) -> str:
-    """`text` without lone surrogates: JSON can smuggle them in, and neither SQLite nor UTF-8 can hold them."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+from kairosd.core.texts import encodable
 
 
 class Words(TypeDecorator[str]):
@@ -27,7 +21,7 @@ class Words(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        return None if value is None else clean(value)
+        return None if value is None else encodable(value)
 
 
 class Moment(TypeDecorator[datetime]):
@@ -50,7 +44,7 @@ class Document(TypeDecorator[Json]):
     cache_ok = True
 
     def process_bind_param(self, value: Json, dialect: Dialect) -> str | None:
-        return None if value is None else clean(canonical(value))
+        return None if value is None else encodable(canonical(value))
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Json:
         return None if value is None else cast("Json", json.loads(value))
@@ -63,7 +57,7 @@ class Documents(TypeDecorator[tuple[Json, ...]]):
     cache_ok = True
 
     def process_bind_param(self, value: tuple[Json, ...] | None, dialect: Dialect) -> str | None:
-        return None if value is None else clean(canonical(list(value)))
+        return None if value is None else encodable(canonical(list(value)))
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[Json, ...] | None:
         return None if value is None else tuple(json.loads(value))

@@ -24,7 +24,7 @@ from kairosd.store.schema import decisions, events
 from kairosd.store.worlds import put_world
 
 _CONCLUDED = ("verdict", "reason", "goal", "confidence", "price", "next_wake", "run", "notice", "fingerprint", "shadow",
-              "concluded_at")  # fmt: skip
+              "concluded_at", "model", "escalated")  # fmt: skip
 _CONCLUDE = (
     update(decisions)
     .where(decisions.c.id == bindparam("decision"), decisions.c.verdict == Verdict.ASKED)

@@ -54,8 +54,7 @@ class EventStore:
         self._clock = clock
 
     async def add(self, draft: Draft, now: datetime) -> Receipt:
-        event = _event(draft, now)
-        return await self._database.write(lambda unit: _add(unit, event, draft=draft, now=now))
+        return await self._database.write(lambda unit: add_event(unit, draft, now=now))
 
     async def add_direct(self, draft: Draft, run: Run, *, decision: Decision, now: datetime) -> Receipt:
         event = replace(_event(draft, now), state=EventState.SETTLED, decision=decision.id)
@@ -149,6 +148,18 @@ class EventStore:
 
 
 _CLAIMED = events.c.state == EventState.CLAIMED
+
+
+def add_event(unit: Unit, draft: Draft, *, now: datetime) -> Receipt:
+    """A new event, unless its key is known."""
+    return _add(unit, _event(draft, now), draft=draft, now=now)
+
+
+def coalesce_pending(unit: Unit, source: str, *, key: str, reason: str, now: datetime) -> None:
+    """Takes the event with this key out, if nobody has claimed it yet."""
+    for event in EVENTS.all(unit.connection, events.c.source == source, events.c.key == key, _PENDING):
+        _move(unit, replace(event, state=EventState.COALESCED))
+        unit.note(notes.of_event("event.coalesced", event, data={"reason": notes.short(reason)}), now)
 
 
 def _event(draft: Draft, now: datetime) -> Event:

@@ -19,11 +19,11 @@ from sqlalchemy import Connection, bindparam, select
 from kairosd.core.journal import file_name, journal_day
 from kairosd.errors import JournalBrokenError, StoreError
 from kairosd.store.database import Caught, Database, Unit, translated
+from kairosd.store.durable import sync_folder
 from kairosd.store.journal_files import journal_files
 from kairosd.store.lines import link, moment_of
 from kairosd.store.recovery import Mark, store_mark
 from kairosd.store.schema import outbox
-from kairosd.store.transcripts import sync_folder
 
 BATCH_MAX = 1000  # lines appended with one sync
 PAUSE_SECONDS = 0.2  # after a batch: a busy hour is synced five times a second and not after every commit

@@ -10,7 +10,7 @@ from sqlalchemy import insert
 
 from kairosd.core.journal import Note, unsealed
 from kairosd.core.json import canonical
-from kairosd.store.columns import clean
+from kairosd.core.texts import encodable
 from kairosd.store.prepared import PreparedInsert
 from kairosd.store.schema import outbox
 
@@ -33,7 +33,7 @@ class Lines:
 
     def add(self, note: Note, moment: datetime) -> None:
         """Numbers `note`. Raises `ValueError` when it holds a float."""
-        line = clean(canonical({**unsealed(self.last + 1, moment, note=note), "prev": ""}))
+        line = encodable(canonical({**unsealed(self.last + 1, moment, note=note), "prev": ""}))
         self.last += 1
         self._waiting.append({"seq": self.last, "line": line})
 

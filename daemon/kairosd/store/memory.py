@@ -177,7 +177,7 @@ class MemoryFolder:
         if not changed:
             return found
         today = self._clock.now().astimezone().date()
-        edits = read_edits(files, base, changed=changed, taken=found.ids, today=today)
+        edits = read_edits(files, base, changed=changed, history=history, today=today)
         return replace(
             found, entries=tuple(edits.entries.values()), history=(*history, *edits.removed),
             edited=frozenset(edits.edited),
@@ -238,17 +238,19 @@ class MemoryFolder:
         wanted = json.loads((self._folder / "forget.json").read_text())
         name, day = str(wanted["id"]), date.fromisoformat(wanted["day"])
         tombstone = Past(name, None, day, "forgotten", sources=tuple(wanted.get("sources", ())))
-        generations = [self._read(number) for number in self._numbers()]
-        texts = {text for one in generations for text in _texts(one, name)}
+        numbers = self._numbers()
+        texts = {text for number in numbers for text in _texts(self._read(number), name)}
         # The proposals first: once no generation holds the words, nobody could say what to look for.
         for path in (self._folder / "proposals").glob("[!.]*.json"):
-            if any(text in path.read_text() for text in texts):
-                replace_file(path, canonical(_purged(json.loads(path.read_text()), texts)))
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if (purged := _purged(record, texts)) != record:
+                replace_file(path, canonical(purged))
+        # Every generation has the tombstone, so that what is forgotten is not learned again after an undo.
         count = 0
-        for one in generations:
-            if name in one.ids:
-                count += 1
-                self._rewrite(_without(one, tombstone), texts)
+        for number in numbers:
+            one = self._read(number)
+            count += name in one.ids
+            self._rewrite(_without(one, tombstone), texts)
         (self._folder / "forget.json").unlink()
         return count
 
@@ -256,12 +258,13 @@ class MemoryFolder:
         """Puts a generation's files in order again, the manifest last: until then readers see a line less, no more."""
         files = files_of(generation.entries, generation.history)
         folder = self._path(generation.number)
-        for name in sorted(read_tree(folder)):
+        known = read_tree(folder)
+        for name in known:
             if name != MANIFEST and name not in files:
                 (folder / name).unlink()
-        for name, content in files.items():
+        for name in [name for name in files if known.get(name) != files[name]]:
             (folder / name).parent.mkdir(mode=0o700, exist_ok=True)
-            replace_file(folder / name, content)
+            replace_file(folder / name, files[name])
         manifest = {
             **_purged(generation.manifest, texts),
             "files": {name: hashlib.sha256(content.encode()).hexdigest() for name, content in files.items()},
@@ -281,17 +284,20 @@ def _texts(generation: Generation, name: str) -> set[str]:
 
 
 def _without(generation: Generation, tombstone: Past) -> Generation:
+    """The tombstone comes first: every generation's history still begins with the one's before it."""
     name = tombstone.id
     history = tuple(past for past in generation.history if past.id != name)
     return replace(
         generation, entries=tuple(one for one in generation.entries if one.id != name),
-        history=(*history, tombstone),
+        history=(tombstone, *history),
     )  # fmt: skip
 
 
 def _purged(value: Any, texts: set[str]) -> Any:
+    """`value` without the texts; of an operation that wrote one also without what else it said of it."""
     if isinstance(value, dict):
-        return {key: _purged(each, texts) for key, each in value.items()}
+        about = ("key", "check", "reason") if value.get("text") in texts and "op" in value else ()
+        return {key: "" if key in about else _purged(each, texts) for key, each in value.items()}
     if isinstance(value, list):
         return [_purged(each, texts) for each in value]
     return "[forgotten]" if isinstance(value, str) and any(text in value for text in texts) else value

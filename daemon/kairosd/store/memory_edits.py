@@ -6,7 +6,7 @@ The owner always wins. A line that was changed or added is theirs, at tier `owne
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
@@ -39,16 +39,22 @@ class Edits:
 
 
 def read_edits(
-    files: Mapping[str, str], base: Mapping[str, Entry], *, changed: frozenset[str], taken: frozenset[str], today: date
+    files: Mapping[str, str],
+    base: Mapping[str, Entry],
+    *,
+    changed: frozenset[str],
+    history: Sequence[Past],
+    today: date,
 ) -> Edits:
-    """`base` with what was done by hand to the `changed` files.
+    """`base`, which came after `history`, with what was done by hand to the `changed` files.
 
-    A file that is gone or empty is damage and no edit: its entries stay, and the next generation has them again.
+    A file that is gone or empty is damage and no edit: its entries stay, and the next generation has them again. So do
+    those that are not in a file which an editor had open since an older generation, and what that one said is no news.
     """
     found = Edits(dict(base))
     changed = frozenset(name for name in changed if files.get(name, "").strip())
     topics = {name for name in changed if name.startswith(f"{TOPICS}/") and name != ALL_TOPICS}
-    reader = _Reader(found, base, taken=set(taken), today=today)
+    reader = _Reader(found, base, history=history, today=today)
     if INDEX in changed:
         reader.index(files[INDEX])
     if topics:
@@ -57,10 +63,12 @@ def read_edits(
 
 
 class _Reader:
-    def __init__(self, found: Edits, base: Mapping[str, Entry], *, taken: set[str], today: date) -> None:
+    def __init__(self, found: Edits, base: Mapping[str, Entry], *, history: Sequence[Past], today: date) -> None:
         self._found = found
         self._base = base
-        self._taken = taken
+        self._past = {one.id: one.entry for one in history}
+        self._taken = base.keys() | self._past.keys()
+        self._old = False  # whether a file is a copy of an older generation's
         self._today = today
         self._written = files_of(tuple(base.values()), ())
 
@@ -76,7 +84,7 @@ class _Reader:
                 if line not in written:
                     self._reword(self._base[named], text)
             elif text and line not in written:
-                self._add(text, EVERYWHERE)
+                self._new(text, EVERYWHERE, named=named)
         for named in {parse_words(line)[1] for line in written} - shown - {""}:
             self._remove(named)
 
@@ -96,7 +104,7 @@ class _Reader:
                     seen.add(named)
                     self._change(self._base[named], line, text=text)
                 elif text and not _LINK.match(line.strip()):
-                    self._add(text, scope)
+                    self._new(text, scope, named=named)
         for name in changed:
             for line in self._written.get(name, "").splitlines():
                 if line in lines and lines[line].id not in seen and line not in elsewhere:
@@ -127,6 +135,20 @@ class _Reader:
         self._found.entries[said.id] = replace(said, trust=Tier.OWNER, sources=sources, seen=self._today, stale=None)
         self._found.edited.add(said.id)
 
+    def _new(self, text: str, scope: str, *, named: str) -> None:
+        """A line that names no active entry: the owner's own, or an older generation's, which is no word of theirs."""
+        if named not in self._past:
+            self._add(text, scope)
+            return
+        self._old = True
+        past = self._past[named]
+        if past is None:
+            return  # forgotten
+        place = _PLACE.fullmatch(text)
+        said = place["text"] if past.scope != EVERYWHERE and place else text
+        if text != parse_words(f"- {index_text(past)}")[0] and said != past.text:
+            self._add(said, past.scope)
+
     def _add(self, text: str, scope: str) -> None:
         if any(entry.text == text and entry.scope == scope for entry in self._found.entries.values()):
             return
@@ -140,7 +162,7 @@ class _Reader:
         self._found.edited.add(made)
 
     def _remove(self, named: str) -> None:
-        if named in self._found.edited:
-            return  # changed in the other file
+        if self._old or named in self._found.edited:
+            return  # it came later than the copy, or was changed in the other file
         if entry := self._found.entries.pop(named, None):
             self._found.removed.append(Past(named, entry, self._today, REMOVED, sources=(HAND,)))

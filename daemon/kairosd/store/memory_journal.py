@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
+from itertools import islice
 from pathlib import Path
 
 from kairosd.core.json import Json
@@ -23,11 +24,10 @@ class JournalReader:
     def after(self, sequence: int, *, limit: int) -> Sequence[Line]:
         found: list[Line] = []
         for file in self._from(sequence + 1):
-            for line in _lines(file):
-                if _number(line) > sequence:
-                    found.append(line)
-                    if len(found) == limit:
-                        return found
+            for line in _later(file, sequence):
+                found.append(line)
+                if len(found) == limit:
+                    return found
         return found
 
     def lines(self, sequences: Sequence[int]) -> Sequence[Line]:
@@ -54,11 +54,20 @@ class JournalReader:
         return files[begin:]
 
 
-def _lines(file: JournalFile) -> Iterator[Line]:
-    """Whole lines only: the last one may just be written."""
+def _later(file: JournalFile, sequence: int) -> Iterator[Line]:
+    """The lines after number `sequence`. Those before are counted and not read, where none of them was ever lost."""
+    first = next(_lines(file), None)
+    before = 0 if first is None else max(0, sequence - _number(first) + 1)
+    last = next(_lines(file, skip=before - 1), None) if before else None
+    whole = last is not None and _number(last) == sequence
+    return (line for line in _lines(file, skip=before if whole else 0) if _number(line) > sequence)
+
+
+def _lines(file: JournalFile, *, skip: int = 0) -> Iterator[Line]:
+    """Whole lines only: the last one may just be written. The first `skip` ones are passed over unread."""
     try:
         with file.open() as lines:
-            for line in lines:
+            for line in islice(lines, skip, None):
                 if line.endswith(b"\n"):
                     yield json.loads(line)
     except (OSError, EOFError, ValueError) as error:

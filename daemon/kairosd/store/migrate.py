@@ -16,7 +16,8 @@ from typing import Protocol, cast
 from kairosd.errors import SchemaTooNewError, StoreError
 from kairosd.store.database import translated
 
-REVISIONS = ("0001", "0002", "0003", "0004")  # every migration, oldest first; a test compares them with the files
+# Every migration, oldest first; a test compares them with the files.
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 HEAD = REVISIONS[-1]
 
 _PACKAGE = Path(__file__).resolve().parent.parent

@@ -15,6 +15,7 @@ from kairosd.core.journal import Note, stamp
 from kairosd.core.json import Json
 from kairosd.core.notices import Notice
 from kairosd.core.runs import Approval, Call, CallState, Grant, Run
+from kairosd.core.tasks import Task, TaskState
 
 TEXT_MAX = 500  # characters
 
@@ -62,7 +63,10 @@ def made(decision: Decision) -> Note:
         "shadow": decision.shadow,
         "events": list(decision.events),
         "run": decision.run,
+        "model": decision.model,
     }
+    if decision.escalated:
+        data["escalated"] = short(decision.escalated)
     return _of_decision("decision.made", decision, data=data)
 
 
@@ -95,6 +99,8 @@ def ended(run: Run) -> Note:
         "patch": run.patch,
         "commit": run.commit,
     }
+    if run.escalated:
+        data["escalated"] = short(run.escalated)
     return of_run("run.ended", run, data=data)
 
 
@@ -137,6 +143,15 @@ def of_grant(kind: str, grant: Grant, *, cause: str) -> Note:
         "uses": grant.uses,
     }
     return Note(f"grant.{kind}", grant.id, cause, grant.workspace, grant.taint.label, data)
+
+
+def of_task(task: Task) -> Note:
+    """Where a task now stands: `task.started`, or `task.` and its state."""
+    data: dict[str, Json] = {"run": task.run, "command": short(task.command), "output": task.output}
+    if task.state is not TaskState.RUNNING:
+        data |= {"code": task.code, "seconds": task.seconds, "timed_out": task.timed_out}
+    kind = "started" if task.state is TaskState.RUNNING else task.state.value
+    return Note(f"task.{kind}", task.id, task.call, task.workspace, task.tier.label, data)
 
 
 def of_notice(notice: Notice) -> Note:

@@ -12,11 +12,12 @@ from kairosd.core.decisions import Decision
 from kairosd.core.events import Event
 from kairosd.core.notices import Notice
 from kairosd.core.runs import Approval, Call, Grant, Run
+from kairosd.core.tasks import Task
 from kairosd.errors import AmbiguousIdError, NotFoundError
 from kairosd.ports.stores import Query
 from kairosd.store import schema
 
-R = TypeVar("R", bound=Event | Decision | Run | Call | Approval | Notice | Grant)
+R = TypeVar("R", bound=Event | Decision | Run | Call | Approval | Notice | Grant | Task)
 
 AFTER_EVERY_ID = "~"  # sorts after every character an id may hold
 
@@ -62,6 +63,8 @@ class Kind(Generic[R]):
             where.append(table.workspace == query.workspace)
         if query.since is not None:
             where.append(self._moment >= query.since)
+        if query.shadow and "shadow" in table:
+            where.append(table.shadow)
         if query.prefix:
             where.append(table.id.between(query.prefix, query.prefix + AFTER_EVERY_ID))
         statement = select(*self._columns).where(*where).order_by(table.number.desc()).limit(query.limit)
@@ -86,4 +89,5 @@ RUNS = Kind(Run, schema.runs, moment="created")
 CALLS = Kind(Call, schema.calls, moment="requested_at")
 APPROVALS = Kind(Approval, schema.approvals, moment="created")
 GRANTS = Kind(Grant, schema.grants, moment="created")
+TASKS = Kind(Task, schema.tasks, moment="created")
 NOTICES = Kind(Notice, schema.notices, moment="created")

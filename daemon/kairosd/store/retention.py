@@ -34,6 +34,8 @@ def plan_sweep(place: Home, retention: RetentionSection, *, now: datetime) -> tu
     return (
         *_old_checkouts(place, now - timedelta(days=retention.checkouts_days), unended=unended),
         *_old_transcripts(place, now - timedelta(days=retention.transcripts_days), unended=unended),
+        *_old_outputs(place, now - timedelta(days=retention.transcripts_days)),
+        *_old_exchanges(place, now - timedelta(days=retention.transcripts_days)),
         *_old_blobs(place),
         *_old_journals(place, now - timedelta(days=retention.journal_compress_days)),
     )
@@ -53,6 +55,7 @@ def folder_sizes(place: Home) -> dict[str, int]:
     """Bytes on disk by kind, for `status`."""
     places = {
         "database": place.database, "journal": place.journal, "transcripts": place.transcripts,
+        "exchanges": place.exchanges, "tasks": place.tasks,
         "checkouts": place.checkouts, "patches": place.patches, "blobs": place.blobs, "models": place.models,
     }  # fmt: skip
     return {name: _size(path) for name, path in places.items()}
@@ -69,6 +72,18 @@ def _old_transcripts(place: Home, before: datetime, *, unended: frozenset[str]) 
     for file in _entries(place.transcripts):
         if file.stem not in unended and _changed(file) < before:
             yield Sweep("delete", file, _size(file), "old transcript")
+
+
+def _old_outputs(place: Home, before: datetime) -> Iterator[Sweep]:
+    for file in _entries(place.tasks):
+        if _changed(file) < before:
+            yield Sweep("delete", file, _size(file), "old output of a background task")
+
+
+def _old_exchanges(place: Home, before: datetime) -> Iterator[Sweep]:
+    for file in sorted(place.exchanges.glob("*/*/*.jsonl")):
+        if _changed(file) < before:
+            yield Sweep("delete", file, _size(file), "old record of model calls")
 
 
 def _old_blobs(place: Home) -> Iterator[Sweep]:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import bindparam, exists, insert, update
+from sqlalchemy import bindparam, exists, func, insert, select, update
 
 from kairosd.core.notices import Notice
-from kairosd.core.runs import ENDED, RUN_MOVES, Approval, Call, CallState, ParkedOn, Run, RunState
+from kairosd.core.runs import ENDED, INTERRUPTED, RUN_MOVES, Approval, Call, CallState, ParkedOn, Run, RunState
 from kairosd.errors import NotFoundError, TransitionError
 from kairosd.ports.stores import Query
 from kairosd.store import notes
@@ -19,10 +19,11 @@ from kairosd.store.notices import insert_notices
 from kairosd.store.questions import open_approval, open_questions, withdraw_approvals
 from kairosd.store.records import CALLS, RUNS
 from kairosd.store.schema import calls, runs
+from kairosd.store.task_moves import has_running_task, stop_tasks
 
 _INSERT = insert(runs)
 _KEPT = ("taint", "level", "turns", "tokens", "price", "result", "checks", "branch", "patch", "commit", "base",
-         "seconds")  # fmt: skip
+         "seconds", "rested", "rested_on", "escalated")  # fmt: skip
 _UPDATE = update(runs).where(runs.c.id == bindparam("run")).values({name: bindparam(f"new_{name}") for name in _KEPT})
 _MOVED = ("state", "started", "ended", "parked_on")
 _MOVE = (
@@ -64,12 +65,26 @@ class RunStore:
 
         await self._database.write(work)
 
+    async def escalate(self, run: Run, *, now: datetime) -> None:
+        values = {"run": run.id, **{f"new_{name}": getattr(run, name) for name in _KEPT}}
+
+        def work(unit: Unit) -> None:
+            again = RUNS.get(unit.connection, run.id).escalated
+            unit.execute(_UPDATE, values)
+            if not again:
+                unit.note(notes.of_run("run.escalated", run, data={"why": notes.short(run.escalated)}), now)
+
+        await self._database.write(work)
+
     async def park(
         self, run: Run, on: ParkedOn, *, approval: Approval | None, notices: Sequence[Notice], now: datetime
     ) -> None:
         def work(unit: Unit) -> None:
             stored = RUNS.get(unit.connection, run.id)
-            parked = replace(run, state=RunState.PARKED, started=stored.started, ended=None, parked_on=on)
+            parked = replace(
+                run, state=RunState.PARKED, started=stored.started, ended=None, parked_on=on, rested=run.rested or now,
+                rested_on=run.rested_on or on.value,
+            )  # fmt: skip
             _move(unit, stored, run=parked)
             unit.note(notes.of_run("run.parked", parked, data={"on": on.value}), now)
             if approval is not None:
@@ -79,6 +94,8 @@ class RunStore:
             elif on is ParkedOn.APPROVAL and not open_questions(unit, run.id):
                 # Answered in the moment between the run's look at it and this: nobody else would wake the run.
                 requeue_run(unit, parked, reason="its question was answered meanwhile", now=now)
+            elif on is ParkedOn.TASK and not has_running_task(unit, run.id):
+                requeue_run(unit, parked, reason="its task has ended meanwhile", now=now)
             insert_notices(unit, notices, now=now)
 
         await self._database.write(work)
@@ -98,14 +115,16 @@ class RunStore:
             _move(unit, stored, run=ended)
             unit.note(notes.ended(ended), now)
             withdraw_approvals(unit, run.id, now=now)
+            stop_tasks(unit, run.id, now=now)
             insert_notices(unit, notices, now=now)
 
         await self._database.write(work)
 
-    async def interrupt_running(self, now: datetime) -> tuple[Run, ...]:
+    async def interrupt_running(self, now: datetime, *, alive: datetime | None = None) -> tuple[Run, ...]:
         def work(unit: Unit) -> tuple[Run, ...]:
             for run in RUNS.all(unit.connection, runs.c.state == RunState.RUNNING):
-                interrupted = replace(run, state=RunState.INTERRUPTED)
+                since = run.rested or min(now, _last_sign(unit, run, alive=alive))
+                interrupted = replace(run, state=RunState.INTERRUPTED, rested=since, rested_on=INTERRUPTED)
                 _move(unit, run, run=interrupted)
                 unit.note(notes.of_run("run.interrupted", interrupted, data={}), now)
             return RUNS.all(unit.connection, runs.c.state == RunState.INTERRUPTED)
@@ -135,6 +154,14 @@ class RunStore:
 
     async def in_state(self, *states: RunState) -> tuple[Run, ...]:
         return await self._database.read(lambda reader: RUNS.all(reader, runs.c.state.in_(states)))
+
+
+def _last_sign(unit: Unit, run: Run, *, alive: datetime | None) -> datetime:
+    """When the run was last at work for all we know: the daemon's last sign of life, its own start, or a call of it."""
+    ends = select(func.max(calls.c.requested_at, type_=calls.c.requested_at.type),
+                  func.max(calls.c.ended_at, type_=calls.c.ended_at.type)).where(calls.c.run == run.id)  # fmt: skip
+    signs = (alive, run.started, *unit.connection.execute(ends).one())
+    return max(sign for sign in signs if sign is not None)
 
 
 def insert_run(unit: Unit, run: Run, *, now: datetime) -> None:

@@ -10,7 +10,9 @@ from sqlalchemy import Boolean, Column, Index, Integer, MetaData, String, Table,
 from kairosd.core.decisions import Verdict
 from kairosd.core.events import EventState, Tier
 from kairosd.core.notices import NoticeState, Severity
+from kairosd.core.ratings import Rating
 from kairosd.core.runs import ApprovalState, CallState, GrantState, ParkedOn, RunState
+from kairosd.core.tasks import TaskState
 from kairosd.store.columns import Document, Documents, Label, Moment, Words
 
 metadata = MetaData()
@@ -71,6 +73,8 @@ decisions = Table(
     Column("shadow", Boolean, nullable=False),
     Column("asked_at", Moment, nullable=False),
     Column("concluded_at", Moment),
+    Column("model", Words, nullable=False, server_default=text("''")),
+    Column("escalated", Words, nullable=False, server_default=text("''")),
     Index("decisions_workspace", "workspace", "number"),
     Index("decisions_asked", "id", sqlite_where=text("verdict = 'asked'")),
 )
@@ -101,6 +105,9 @@ runs = Table(
     Column("commit", String),
     Column("base", String),
     Column("seconds", Integer, nullable=False, server_default=text("0")),
+    Column("rested", Moment),
+    Column("rested_on", String, nullable=False, server_default=text("''")),
+    Column("escalated", Words, nullable=False, server_default=text("''")),
     Index("runs_state", "state"),
     Index("runs_workspace", "workspace", "number"),
     Index("runs_one_running", "workspace", unique=True, sqlite_where=text("state = 'running'")),
@@ -127,6 +134,27 @@ calls = Table(
     Column("ended_at", Moment),
     Index("calls_run", "run", "turn", "position"),
     Index("calls_state", "state"),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    _number(),
+    _id(),
+    Column("state", Label(TaskState), nullable=False),
+    Column("run", String, nullable=False),
+    Column("call", String, nullable=False),
+    Column("workspace", String, nullable=False),
+    Column("tier", Label(Tier), nullable=False),
+    Column("command", Words, nullable=False),
+    Column("output", Words, nullable=False),
+    Column("created", Moment, nullable=False),
+    Column("ended", Moment),
+    Column("code", Integer),
+    Column("timed_out", Boolean, nullable=False),
+    Column("result", Words, nullable=False),
+    Index("tasks_run", "run"),
+    Index("tasks_running", "id", sqlite_where=text("state = 'running'")),
 )
 
 approvals = Table(
@@ -228,6 +256,17 @@ worlds = Table(
     Column("fingerprint", String, nullable=False),
     Column("next_wake", String),
     Column("trusted_hashes", String, nullable=False),
+    Column("shadow_fingerprint", String, nullable=False, server_default=text("''")),
+)
+
+# `subject` is a decision, or an event that no verdict was about.
+ratings = Table(
+    "ratings",
+    metadata,
+    _number(),
+    Column("subject", String, nullable=False, unique=True),
+    Column("rating", Label(Rating), nullable=False),
+    Column("rated_at", Moment, nullable=False),
 )
 
 state = Table(

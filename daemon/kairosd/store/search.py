@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from kairosd.core.events import Tier
-from kairosd.core.search import AROUND, Candidate, Columns, Found, Layer, Passage, Query, columns_of, ordered
+from kairosd.core.search import AROUND, Candidate, Columns, Found, Layer, Passage, Question, columns_of, ordered
+from kairosd.core.texts import encodable
 from kairosd.errors import StoreError
-from kairosd.store.columns import clean
 
 FORMAT = 1  # of the tables: an index of another one is made anew
 TOKENS = "porter unicode61 remove_diacritics 2"
@@ -59,23 +59,32 @@ class SearchIndex:
         self._stems = _Stems()
         self._spread: dict[str, int] = {}  # rows that hold a stem; of no more use after a write
 
-    def put(self, passages: Iterable[Passage], marks: Mapping[str, str]) -> None:
-        """Adds passages, in place of those with the same source, and remembers `marks`, in one transaction."""
+    def put(
+        self, passages: Iterable[Passage], marks: Mapping[str, str], *, over: Mapping[str, str] | None = None
+    ) -> bool:
+        """Adds passages, in place of those with the same source, and remembers `marks`, in one transaction.
+
+        False, and nothing is added, where the marks are not `over` any more: somebody else writes too.
+        """
         with self._writing() as connection:
+            known = dict(connection.execute("SELECT name, value FROM marks")) if over else {}
+            if over and any(known.get(name, "") != value for name, value in over.items()):
+                return False
             listed = list(passages)
             alone = [passage for passage in listed if not passage.thread]
-            self._store(connection, alone, [columns_of([passage])[0] for passage in alone])
+            _store(connection, alone, columns=[columns_of([passage])[0] for passage in alone])
             threaded = sorted((one for one in listed if one.thread), key=lambda one: (one.thread, one.position))
             for _, group in groupby(threaded, key=lambda one: one.thread):
                 self._put_thread(connection, list(group))
             connection.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?)", list(marks.items()))
+            return True
 
-    def replace(self, layer: Layer, passages: Iterable[Passage], marks: Mapping[str, str]) -> None:
+    def replace(self, layer: Layer, passages: Iterable[Passage], *, marks: Mapping[str, str]) -> None:
         """Makes `passages`, which stand alone, all that there is of `layer`."""
         with self._writing() as connection:
-            _delete(connection, "layer = ?", (layer.value,))
+            _delete(connection, "layer = ?", values=(layer.value,))
             listed = list(passages)
-            self._store(connection, listed, [columns_of([passage])[0] for passage in listed])
+            _store(connection, listed, columns=[columns_of([passage])[0] for passage in listed])
             connection.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?)", list(marks.items()))
 
     def drop(self, sources: Sequence[str]) -> int:
@@ -86,11 +95,20 @@ class SearchIndex:
             for source in sources:
                 ask = "SELECT DISTINCT thread FROM passages WHERE source = ?"
                 threads.update(thread for (thread,) in connection.execute(ask, (source,)))
-                gone += _delete(connection, "source = ?", (source,))
+                gone += _delete(connection, "source = ?", values=(source,))
             for thread in filter(None, threads):
-                left = _load(connection, "thread = ? AND thread != '' ORDER BY position", (thread,))
-                self._store(connection, left, columns_of(left))
-            return gone
+                left = _load(connection, "thread = ? AND thread != '' ORDER BY position", values=(thread,))
+                _store(connection, left, columns=columns_of(left))
+        if gone:
+            self._purge()
+        return gone
+
+    def drop_threads(self, threads: Sequence[str]) -> None:
+        """Takes whole threads out."""
+        with self._writing() as connection:
+            gone = sum(_delete(connection, "thread = ?", values=(thread,)) for thread in filter(None, threads))
+        if gone:
+            self._purge()
 
     def marks(self) -> dict[str, str]:
         """What was remembered with the passages: how far each source of them has been read."""
@@ -108,20 +126,20 @@ class SearchIndex:
             for table in ("words", "texts", "passages", "marks"):
                 connection.execute(f"DELETE FROM {table}")
 
-    def search(self, query: Query, *, today: date) -> list[Found]:
+    def search(self, question: Question, *, today: date) -> list[Found]:
         """The best answers, best first; `today` is the local day that "yesterday" is understood by."""
         with self._using() as connection:
-            if not (words := query.words):
+            if not (words := question.words):
                 return []
             kept, room = self._affordable(connection, words)
-            found = self._matches(connection, " OR ".join(f'"{word}"' for word in kept), query=query)
+            found = self._matches(connection, " OR ".join(f'"{word}"' for word in kept), question=question)
             if beginnings := self._beginnings(connection, kept, room=room):
-                for number, other in self._matches(connection, beginnings, query=query).items():
+                for number, other in self._matches(connection, beginnings, question=question).items():
                     known = found.get(number)
                     score = BEGINNINGS * other.score + (known.score if known else 0)
                     found[number] = Candidate(number, score, other.asks, other.speaker, other.at)
-            best = ordered(list(found.values()), query, today=today)[: query.limit]
-            return [Found(_load(connection, "id = ?", (one.number,))[0], one.score) for one in best]
+            best = ordered(list(found.values()), question, today=today)[: question.limit]
+            return [Found(_load(connection, "id = ?", values=(one.number,))[0], one.score) for one in best]
 
     def close(self) -> None:
         """Closes the file; the next call opens it again."""
@@ -130,11 +148,17 @@ class SearchIndex:
                 self._connection.close()
                 self._connection = None
 
+    def _purge(self) -> None:
+        """Takes the words of what was deleted out of the file too: FTS5 and the log of writes keep them for a while."""
+        with self._using() as connection:
+            connection.execute("INSERT INTO words (words) VALUES ('optimize')")
+            connection.execute("PRAGMA wal_checkpoint (TRUNCATE)")
+
     def _put_thread(self, connection: sqlite3.Connection, fresh: list[Passage]) -> None:
         """Stores passages of one thread, and anew those beside them, whose surroundings they are."""
         named = {passage.source for passage in fresh}
         near = (fresh[0].thread, fresh[0].position - 2 * AROUND, fresh[-1].position + 2 * AROUND)
-        known = _load(connection, "thread = ? AND thread != '' AND position BETWEEN ? AND ?", near)
+        known = _load(connection, "thread = ? AND thread != '' AND position BETWEEN ? AND ?", values=near)
         beside = [passage for passage in known if passage.source not in named]
         whole = sorted([*beside, *fresh], key=lambda one: one.position)
         first, last = fresh[0].position - AROUND, fresh[-1].position + AROUND
@@ -143,34 +167,13 @@ class SearchIndex:
             for one, columns in zip(whole, columns_of(whole), strict=True)
             if first <= one.position <= last
         ]
-        self._store(connection, [one for one, _ in changed], [columns for _, columns in changed])
+        _store(connection, [one for one, _ in changed], columns=[columns for _, columns in changed])
 
-    def _store(self, connection: sqlite3.Connection, passages: Sequence[Passage], columns: Sequence[Columns]) -> None:
-        for passage in passages:
-            _delete(connection, "layer = ? AND source = ?", (passage.layer.value, passage.source))
-        (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM passages").fetchone()
-        connection.executemany(
-            f"INSERT INTO passages (id, asks, {_FIELDS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (last + number, each.asks, *_row(passage))
-                for number, (passage, each) in enumerate(zip(passages, columns, strict=True), start=1)
-            ],
-        )
-        texts = [(last + number, clean(passage.text)) for number, passage in enumerate(passages, start=1)]
-        connection.executemany("INSERT INTO texts VALUES (?, ?)", texts)
-        connection.executemany(
-            "INSERT INTO words (rowid, own, asked, around) VALUES (?, ?, ?, ?)",
-            [
-                (last + number, *map(clean, (each.own, each.asked, each.around)))
-                for number, each in enumerate(columns, start=1)
-            ],
-        )
-
-    def _matches(self, connection: sqlite3.Connection, match: str, *, query: Query) -> dict[int, Candidate]:
-        """The best candidates that the query lets in. Mostly they are among the best of all, which is quicker asked."""
-        wanted = max(CANDIDATES, 2 * query.limit)
+    def _matches(self, connection: sqlite3.Connection, match: str, *, question: Question) -> dict[int, Candidate]:
+        """The best candidates that the question lets in; mostly they are among the best of all, sooner asked for."""
+        wanted = max(CANDIDATES, 2 * question.limit)
         for asked in (SPARE * wanted, -1):
-            conditions, values = _conditions(query)
+            conditions, values = _conditions(question)
             rows = connection.execute(
                 f"SELECT id, score, asks, speaker, at FROM (SELECT rowid AS number, -rank AS score FROM words "
                 f"WHERE words MATCH ? AND rank MATCH ? ORDER BY rank LIMIT ?) JOIN passages ON id = number "
@@ -221,6 +224,9 @@ class SearchIndex:
             try:
                 yield self._opened()
             except sqlite3.Error as error:
+                if _damaged(error):
+                    self._discard()
+                    raise StoreError("the search index was damaged and begins anew", fix="ask again") from error
                 raise StoreError(f"the search index cannot be used: {error}", fix="kairos memory reindex") from error
 
     @contextmanager
@@ -229,23 +235,38 @@ class SearchIndex:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            connection.execute("COMMIT")
-            self._spread.clear()
+                connection.execute("COMMIT")
+            finally:
+                self._spread.clear()
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
             place = str(self._path) if self._path else ":memory:"
-            connection = sqlite3.connect(place, isolation_level=None, check_same_thread=False, timeout=10)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")  # a lost tail is read again
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version != FORMAT:
-                _make(connection)
-            self._connection = connection
+            self._connection = connection = sqlite3.connect(
+                place, isolation_level=None, check_same_thread=False, timeout=10
+            )
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")  # a lost tail is read again
+                connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is not in the file either
+                (version,) = connection.execute("PRAGMA user_version").fetchone()
+                if version != FORMAT:
+                    _make(connection)
+            except sqlite3.Error:
+                self._connection = None
+                connection.close()
+                raise
         return self._connection
+
+    def _discard(self) -> None:
+        """Takes the file away: all it held is elsewhere too, and is read again."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        for ending in ("", "-wal", "-shm") if self._path else ():
+            Path(f"{self._path}{ending}").unlink(missing_ok=True)
 
 
 class _Stems:
@@ -266,27 +287,31 @@ class _Stems:
         return found
 
 
+def _damaged(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
 def _make(connection: sqlite3.Connection) -> None:
     for table in ("vocabulary", "words", "texts", "passages", "marks"):
         connection.execute(f"DROP TABLE IF EXISTS {table}")
     connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {FORMAT}; COMMIT;")
 
 
-def _conditions(query: Query) -> tuple[str, list[object]]:
+def _conditions(question: Question) -> tuple[str, list[object]]:
     parts: list[str] = ["tier >= ?"]
-    values: list[object] = [query.tier.value]
-    for column, allowed in (("scope", query.scopes), ("layer", [each.value for each in query.layers])):
+    values: list[object] = [question.tier.value]
+    for column, allowed in (("scope", question.scopes), ("layer", [each.value for each in question.layers])):
         parts.append(f"{column} IN ({', '.join('?' * len(allowed))})")
         values += allowed
-    if query.kinds:
-        parts.append(f"kind IN ({', '.join('?' * len(query.kinds))})")
-        values += query.kinds
-    if query.span is not None:
+    if question.kinds:
+        parts.append(f"kind IN ({', '.join('?' * len(question.kinds))})")
+        values += question.kinds
+    if question.span is not None:
         parts.append("at < ?")
-        values.append(_midnight(query.span.last + timedelta(days=1)))
-        if query.span.first is not None:
+        values.append(_midnight(question.span.last + timedelta(days=1)))
+        if question.span.first is not None:
             parts.append("at >= ?")
-            values.append(_midnight(query.span.first))
+            values.append(_midnight(question.span.first))
     return " AND ".join(parts), values
 
 
@@ -301,22 +326,44 @@ def _moment(at: datetime) -> str:
 def _row(passage: Passage) -> tuple[object, ...]:
     return (
         passage.layer.value, passage.source, _moment(passage.at), passage.kind, passage.scope,
-        passage.tier.value, clean(passage.speaker), passage.thread, passage.position,
+        passage.tier.value, encodable(passage.speaker), passage.thread, passage.position,
     )  # fmt: skip
 
 
-def _load(connection: sqlite3.Connection, where: str, values: Sequence[object]) -> list[Passage]:
+def _store(connection: sqlite3.Connection, passages: Sequence[Passage], *, columns: Sequence[Columns]) -> None:
+    for passage in passages:
+        _delete(connection, "layer = ? AND source = ?", values=(passage.layer.value, passage.source))
+    (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM passages").fetchone()
+    connection.executemany(
+        f"INSERT INTO passages (id, asks, {_FIELDS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (last + number, each.asks, *_row(passage))
+            for number, (passage, each) in enumerate(zip(passages, columns, strict=True), start=1)
+        ],
+    )
+    texts = [(last + number, encodable(passage.text)) for number, passage in enumerate(passages, start=1)]
+    connection.executemany("INSERT INTO texts VALUES (?, ?)", texts)
+    connection.executemany(
+        "INSERT INTO words (rowid, own, asked, around) VALUES (?, ?, ?, ?)",
+        [
+            (last + number, *map(encodable, (each.own, each.asked, each.around)))
+            for number, each in enumerate(columns, start=1)
+        ],
+    )
+
+
+def _load(connection: sqlite3.Connection, where: str, *, values: Sequence[object]) -> list[Passage]:
     rows = connection.execute(f"SELECT text, {_FIELDS} FROM passages JOIN texts USING (id) WHERE {where}", values)
-    return [_passage(*row) for row in rows]
+    return [_passage(row) for row in rows]
 
 
-def _passage(text: str, layer: str, source: str, at: str, *rest: Any) -> Passage:
-    kind, scope, tier, speaker, thread, position = rest
+def _passage(row: Sequence[Any]) -> Passage:
+    text, layer, source, at, kind, scope, tier, speaker, thread, position = row
     moment = datetime.fromisoformat(at)
     return Passage(Layer(layer), source, text, moment, kind, scope, Tier(tier), speaker, thread, position)
 
 
-def _delete(connection: sqlite3.Connection, where: str, values: Sequence[object]) -> int:
+def _delete(connection: sqlite3.Connection, where: str, *, values: Sequence[object]) -> int:
     numbers = connection.execute(f"SELECT id FROM passages WHERE {where}", values).fetchall()
     for table, key in (("words", "rowid"), ("texts", "id"), ("passages", "id")) if numbers else ():
         connection.executemany(f"DELETE FROM {table} WHERE {key} = ?", numbers)

@@ -71,8 +71,9 @@ class TaskStore:
 def _end(unit: Unit, task: Task, *, now: datetime) -> None:
     """The end, its event, and the run that waits for it alone: one transaction, so nobody decides in between."""
     move_task(unit, task, now=now)
-    add_event(unit, event_of(task), now=now)
     run = RUNS.get(unit.connection, task.run)
+    # It shares the files with its run, which may have read a stranger's words since the task began.
+    add_event(unit, event_of(replace(task, tier=min(task.tier, run.taint))), now=now)
     waits = run.state is RunState.PARKED and run.parked_on is ParkedOn.TASK
     if waits and not has_running_task(unit, run.id):
         requeue_run(unit, run, reason=f"{task.id} has ended", now=now)

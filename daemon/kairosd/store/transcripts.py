@@ -10,8 +10,9 @@ from typing import cast
 
 from kairosd.core.ids import is_id
 from kairosd.core.json import JsonObject, canonical
+from kairosd.core.texts import encodable
 from kairosd.errors import DiskFullError, NotFoundError
-from kairosd.store.columns import clean
+from kairosd.store.durable import sync_folder
 
 _BLOCK = 65536  # bytes looked at a time when the last line end is searched
 
@@ -22,9 +23,12 @@ class TranscriptStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    async def append(self, run: str, entry: JsonObject) -> None:
-        line = clean(canonical(entry)).encode("utf-8") + b"\n"
-        await asyncio.to_thread(_append, self._path(run), line)
+    async def append(self, run: str, *entries: JsonObject) -> None:
+        lines = b"".join(encodable(canonical(entry)).encode("utf-8") + b"\n" for entry in entries)
+        await asyncio.to_thread(_append, self._path(run), lines)
+
+    async def sync(self, run: str) -> None:
+        await asyncio.to_thread(_sync, self._path(run))
 
     async def read(self, run: str) -> tuple[JsonObject, ...]:
         return await asyncio.to_thread(_read, self._path(run))
@@ -36,21 +40,37 @@ class TranscriptStore:
         return self._folder / f"{run}.jsonl"
 
 
-def _append(path: Path, line: bytes) -> None:
+def _append(path: Path, lines: bytes) -> None:
     try:
         is_new = not path.exists()
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             end = _end_of_lines(descriptor)
             os.ftruncate(descriptor, end)
-            _write_all(descriptor, line, offset=end)
-            os.fdatasync(descriptor)
+            _write_all(descriptor, lines, offset=end)
         finally:
             os.close(descriptor)
         if is_new:
             sync_folder(path.parent)
     except OSError as error:
-        raise DiskFullError(f"the transcript {path} cannot be written: {error.strerror}", fix="make room") from error
+        raise _full(path, error) from error
+
+
+def _sync(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        return  # nothing was said yet
+    except OSError as error:
+        raise _full(path, error) from error
+
+
+def _full(path: Path, error: OSError) -> DiskFullError:
+    return DiskFullError(f"the transcript {path} cannot be written: {error.strerror}", fix="make room")
 
 
 def _write_all(descriptor: int, data: bytes, *, offset: int) -> None:
@@ -78,12 +98,3 @@ def _read(path: Path) -> tuple[JsonObject, ...]:
         return ()
     whole = content[: content.rfind(b"\n") + 1]
     return tuple(cast("JsonObject", json.loads(line)) for line in whole.splitlines())
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the names in `folder` durable: a new file's content is not enough after a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

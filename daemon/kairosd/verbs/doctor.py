@@ -28,6 +28,7 @@ CHECKS: Mapping[str, Check] = {
     "clock": machine.clock,
     "database": home.database,
     "journal": home.journal,
+    "channels": home.channels,
     "daemon": home.daemon,
 }
 

@@ -130,6 +130,20 @@ def _mid_line(found: Verified) -> bool:
     return found.problem is not None and found.problem.problem.startswith("has no end")
 
 
+def channels(subject: Subject) -> Iterator[Finding]:
+    """Whether a phone may say yes to questions: only the daemon knows what its start has seen."""
+    known = subject.status.get("channels") if subject.status else None
+    for channel in known if isinstance(known, list) else ():
+        if isinstance(channel, dict):
+            may = f"may only say no: {channel['why']}" if channel.get("why") else "may say yes: strangers are refused"
+            yield ok(f"{channel.get('name')} {may}")
+    phones = (
+        [one for one in subject.config.notifiers.values() if isinstance(one, NtfySection)] if subject.config else []
+    )
+    if phones and known is None:
+        yield ok("ntfy: whether it may say yes is tried when the daemon starts")
+
+
 def daemon(subject: Subject) -> Iterator[Finding]:
     """Whether the daemon runs, is of this version, and what it says of itself."""
     status = subject.status

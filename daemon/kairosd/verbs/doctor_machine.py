@@ -31,7 +31,7 @@ MODEL_SECONDS = 30.0
 # program: (what goes without it, whether Kairos can do without)
 PROGRAMS = {
     "git": ("nothing: every run works on a clone", False),
-    "bwrap": ("no sandbox: git tools are refused", True),
+    "bwrap": ("no sandbox: commands, git and editing are refused", True),
 }
 
 
@@ -41,7 +41,7 @@ def python(_: Subject) -> Iterator[Finding]:
     if sys.version_info < OLDEST_PYTHON:
         yield fail(words, "Kairos needs Python 3.11 or newer")
     elif sys.platform != "linux":
-        yield warn(f"{words}: there is no sandbox here", "git tools are refused; watching, deciding and notifying work")
+        yield warn(f"{words}: there is no sandbox here", "runs can only read; watching, deciding and notifying work")
     else:
         yield ok(words)
 
@@ -69,7 +69,7 @@ def sandbox(subject: Subject) -> Iterator[Finding]:
     elif name == "none":
         yield warn(reason)
     else:
-        yield fail(reason, "without it git tools are refused; docs/security.md names the causes")
+        yield fail(reason, "without it commands, git and editing are refused; docs/security.md names the causes")
 
 
 async def _canary(name: str, subject: Subject) -> str | None:

@@ -21,7 +21,7 @@ from kairosd.core.levels import Level, Ruling
 from kairosd.core.runs import Run, RunState
 from kairosd.core.shell.syntax import read_line
 from kairosd.core.workspaces import Workspace
-from kairosd.engine.gate import Explained, Gate
+from kairosd.engine.gate import Explained, Gate, Judged
 from kairosd.engine.instructions import is_trusted
 from kairosd.engine.terms import Terms, narrowing_of
 from kairosd.errors import ConfigError, UsageError
@@ -162,6 +162,7 @@ def _details(explained: Explained, stand: Stand) -> JsonObject:
             "argv": list(each.command.argv),
             "cwd": each.cwd,
             "permission": each.permission.value,
+            "hosts": [*_hosts(each)],
             "opinions": [{"verdict": one.ruling.label, "rule": one.rule} for one in each.opinions],
         }
         for each in explained.commands
@@ -183,11 +184,20 @@ def _lines(explained: Explained, stand: Stand) -> Iterator[str]:
     for number, each in enumerate(explained.commands, start=1):
         where = "" if each.cwd == "." else f" in {each.cwd}"
         yield f"{number}. {_printable(' '.join(each.command.argv))}{where}  ({each.permission})"
+        if hosts := _hosts(each):
+            yield f"   reaches {', '.join(hosts)}"
         for opinion in dict.fromkeys(each.opinions):
             yield f"   {opinion.ruling.label:<6} {_printable(opinion.rule)}"
     yield f"verdict    {explained.verdict.ruling.label}: {_printable(explained.verdict.rule)}"
     if explained.fix:
         yield f"fix        {_printable(explained.fix)}"
+
+
+def _hosts(judged: Judged) -> list[str]:
+    """What the command could connect to; what is denied of that with a minus."""
+    if judged.reach is None:
+        return []
+    return [*judged.reach.allow, *(f"-{pattern}" for pattern in judged.reach.deny)]
 
 
 def _printable(text: str) -> str:

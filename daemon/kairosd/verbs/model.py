@@ -26,7 +26,7 @@ from kairosd.system.network import NetworkSettings
 from kairosd.wire import EXIT_FAILED, EXIT_OK, Home
 
 BAR_CELLS = 30
-ROLES = ("decide", "act", "dream")
+ROLES = ("decide", "act", "dream", "escalate")
 
 
 def main(arguments: Sequence[str], place: Home) -> int:

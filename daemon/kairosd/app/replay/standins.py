@@ -166,7 +166,7 @@ class PlayedHandover(Off):
         """What was not allowed to land is not in what landed."""
         return False
 
-    async def land(self, run: Run, workspace: Workspace, *, subject: str) -> Landed:
+    async def land(self, run: Run, workspace: Workspace) -> Landed:
         known, value = self._played.tape.seen("landed", run.id)
         if not known or not isinstance(value, Mapping):
             raise OffRecordError(f"the landing of {run.id} is not on record")

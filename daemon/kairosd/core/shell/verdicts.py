@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from kairosd.core.hosts import Reach
 from kairosd.core.levels import PERMISSION_OF, Opinion, Permission, Ruling
 from kairosd.core.paths import matches
 from kairosd.core.policy import Policy, Prefix, Rule, judge_path, judge_rules
@@ -104,7 +105,7 @@ def judge_command(policy: Policy, command: Command, *, use: Use | None, place: P
     `use` is the program's own reading of it, None for a program without a file.
     """
     opinions, paths = _judge_paths(policy, command, use=use, place=place)
-    rules = [rule for rule in policy.rules if rule.argv]
+    rules = [rule for rule in policy.rules if rule.argv and not rule.host]
     return [
         *_judge_prefixes(policy, command, use=use),
         *(_rule_opinion(rule) for rule in rules if _rule_matches(rule, command, use=use, paths=paths)),
@@ -130,8 +131,24 @@ def allowed_by_owner(policy: Policy, command: Command, *, use: Use | None) -> bo
     """Whether one of the owner's `allow` prefixes, or a rule of that ruling, names this command; `cd` needs none."""
     if command.argv[0] == "cd":
         return True
-    given = [rule.argv for rule in policy.rules if rule.argv and rule.ruling is Ruling.ALLOW and _for_shell(rule)]
+    rules = [rule for rule in policy.rules if rule.argv and not rule.host and rule.ruling is Ruling.ALLOW]
+    given = [rule.argv for rule in rules if _for_shell(rule)]
     return any(_begins(command, prefix, use=use) for prefix in (*(policy.allow or ()), *given))
+
+
+def reach_of(policy: Policy, command: Command, *, use: Use | None) -> Reach:
+    """The hosts that the owner lets this command reach, where its level lets it reach any."""
+    rules = [rule for rule in policy.rules if rule.host and _rule_matches(rule, command, use=use, paths=())]
+    allow = [rule.host for rule in rules if rule.ruling is Ruling.ALLOW]
+    return Reach(
+        tuple(dict.fromkeys((*policy.hosts, *allow))), tuple(rule.host for rule in rules if rule.ruling is Ruling.DENY)
+    )
+
+
+def judge_reach(policy: Policy, command: Command, *, use: Use | None) -> list[Opinion]:
+    """What the owner's rules on hosts say of a command that can reach some: only that it is asked about."""
+    rules = [rule for rule in policy.rules if rule.host and rule.ruling is Ruling.ASK]
+    return [_rule_opinion(rule) for rule in rules if _rule_matches(rule, command, use=use, paths=())]
 
 
 def _begins(command: Command, prefix: Prefix, *, use: Use | None) -> bool:
@@ -178,7 +195,8 @@ def _for_shell(rule: Rule) -> bool:
 
 
 def _rule_matches(rule: Rule, command: Command, *, use: Use | None, paths: tuple[str, ...]) -> bool:
-    named = _begins(command, rule.argv, use=use) if rule.ruling is Ruling.ALLOW else _names(command, rule.argv, use=use)
+    finds = _begins if rule.ruling is Ruling.ALLOW else _names
+    named = not rule.argv or finds(command, rule.argv, use=use)
     return named and _for_shell(rule) and (not rule.path or any(matches(path, (rule.path,)) for path in paths))
 
 
