@@ -95,15 +95,15 @@ def _given(function: Callable[..., Any], arguments: Sequence[Any], named: Given)
 
 def lay(bomb: Bomb) -> None:
     """Puts the bomb's points where they belong."""
-    _lay_transactions(bomb)
+    lay_transactions(bomb)
     _lay_stores(bomb)
     _lay_stream(bomb)
     _lay_effects(bomb)
-    _lay_files(bomb)
+    lay_files(bomb)
     _lay_landing(bomb)
 
 
-def _lay_transactions(bomb: Bomb) -> None:
+def lay_transactions(bomb: Bomb) -> None:
     write = Database.write
 
     async def wrapped(self: Database, work: Callable[[Unit], Any]) -> Any:
@@ -184,10 +184,10 @@ def _lay_effects(bomb: Bomb) -> None:
         bomb.pass_by("effect", "in")  # the new content lies beside the file
         rename(*arguments, **named)
 
-    system_files.os = _With(os, rename=renamed)  # type: ignore[attr-defined]
+    system_files.os = With(os, rename=renamed)  # type: ignore[attr-defined]
 
 
-class _With:
+class With:
     """A module with some of its functions replaced, for one user of it."""
 
     def __init__(self, module: Any, **replaced: Any) -> None:
@@ -198,7 +198,7 @@ class _With:
         return getattr(self._module, name)
 
 
-def _lay_files(bomb: Bomb) -> None:
+def lay_files(bomb: Bomb) -> None:
     write = store_journal._write
 
     def journal_write(*arguments: Any, **named: Any) -> None:
@@ -208,8 +208,8 @@ def _lay_files(bomb: Bomb) -> None:
         bomb.pass_by("journal", "in")
 
     store_journal._write = journal_write
-    store_journal.os = _With(os, pwrite=_half(bomb, "journal"))  # type: ignore[attr-defined]
-    store_transcripts.os = _With(os, pwrite=_half(bomb, "outcome"))  # type: ignore[attr-defined]
+    store_journal.os = With(os, pwrite=_half(bomb, "journal"))  # type: ignore[attr-defined]
+    store_transcripts.os = With(os, pwrite=_half(bomb, "outcome"))  # type: ignore[attr-defined]
     record = JournalWriter._record
 
     def recorded(self: JournalWriter, database: Database) -> None:

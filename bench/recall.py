@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from kairosd.core.events import Tier
-from kairosd.core.search import Layer, Passage, Query
+from kairosd.core.search import Layer, Passage, Question
 from kairosd.store.search import SearchIndex
 
 AT = (1, 5, 10, 20)
@@ -40,7 +40,7 @@ Rank = Callable[[str], Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Asked:
     """One question, the ids of the turns that answer it, and its category."""
 
     text: str
@@ -93,7 +93,7 @@ class _Score:
         self.by_category: dict[int, list[float]] = defaultdict(list)
         self.times: list[float] = []
 
-    def add(self, questions: Sequence[Question], rank: Rank) -> None:
+    def add(self, questions: Sequence[Asked], rank: Rank) -> None:
         for question in questions:
             began = time.perf_counter()
             found = rank(question.text)
@@ -140,15 +140,15 @@ def _passages(conversation: Mapping[str, Any]) -> Iterator[Passage]:
             )
 
 
-def _questions(conversation: Mapping[str, Any]) -> Iterator[Question]:
+def _questions(conversation: Mapping[str, Any]) -> Iterator[Asked]:
     for asked in conversation["qa"]:
         evidence = frozenset(turn for text in asked["evidence"] for turn in re.findall(r"D\d+:\d+", text))
         if evidence:
-            yield Question(str(asked["question"]), evidence, asked["category"])
+            yield Asked(str(asked["question"]), evidence, asked["category"])
 
 
 def _ours(index: SearchIndex, text: str) -> list[str]:
-    return [found.passage.source for found in index.search(Query(text, limit=DEEP), today=TODAY)]
+    return [found.passage.source for found in index.search(Question(text, limit=DEEP), today=TODAY)]
 
 
 def _naive(passages: Sequence[Passage]) -> sqlite3.Connection:
@@ -189,7 +189,7 @@ def _speed(entries: int) -> dict[str, float]:
         for _ in range(500):
             words = " ".join(chance.choices(vocabulary[30:], cum_weights=asked, k=6))
             began = time.perf_counter()
-            index.search(Query(words), today=TODAY)
+            index.search(Question(words), today=TODAY)
             times.append((time.perf_counter() - began) * 1000)
         index.close()
     cuts = statistics.quantiles(times, n=100)

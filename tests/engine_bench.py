@@ -8,10 +8,11 @@ leaving it cancels every task where it is, without a word to the database.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -25,7 +26,7 @@ from kairosd import wire
 from kairosd.app.engine import build_engine
 from kairosd.app.ground import Controls, Engine, Ground, Outside
 from kairosd.config import load
-from kairosd.config.editing import edit_level
+from kairosd.config.editing import edit_level, edit_trigger
 from kairosd.core.decisions import Decision
 from kairosd.core.events import Draft, Event, Tier
 from kairosd.core.json import JsonObject
@@ -37,13 +38,15 @@ from kairosd.core.workspaces import Workspace
 from kairosd.engine.authorship import Authorship
 from kairosd.engine.checkouts import Checkout
 from kairosd.engine.condition import Condition
+from kairosd.engine.direct import ABSENT, Change
 from kairosd.engine.landing import Landed
 from kairosd.engine.notices import Channel, Outbox
+from kairosd.engine.privacy import Privacy
 from kairosd.engine.repository import Place, Repository
 from kairosd.engine.supervise import Health, keep_running
 from kairosd.errors import SandboxError
 from kairosd.executor.client import ProcessExecutor
-from kairosd.ports import Outcome, Query, Sandbox, Stores, ToolAnswer, ToolContext
+from kairosd.ports import Outcome, Query, Sandbox, Stores, Tool, ToolAnswer, ToolContext
 from kairosd.sandbox.none import NoSandbox
 from kairosd.store.assembly import open_stores
 from kairosd.store.migrate import migrate
@@ -99,6 +102,31 @@ class FolderCheckouts:
             return Landed()
         self.landed[run.id] = changed
         return Landed(f"kairos/{slug}", None, "c0ffee", tuple(changed), how=f"git merge kairos/{slug}")
+
+    async def changed(self, run: Run, workspace: Workspace) -> tuple[Change, ...]:
+        before, after = texts(workspace.path), texts(self._folder / run.id / "tree")
+        names = (name for name in {**before, **after} if before.get(name) != after.get(name))
+        return tuple(
+            Change(name, *("100644" if name in each else ABSENT for each in (before, after)), "") for name in names
+        )
+
+    async def passed(self, run: Run, workspace: Workspace) -> tuple[Change, ...]:
+        return await self.changed(run, workspace)
+
+    async def digests(self, run: Run, workspace: Workspace, *, paths: Sequence[str]) -> Mapping[str, str]:
+        tree = self._folder / run.id / "tree"
+        return {path: hashlib.sha256((tree / path).read_bytes()).hexdigest() for path in paths}
+
+    async def diff_of(self, run: Run, workspace: Workspace, *, paths: Sequence[str]) -> str:
+        now = texts(self._folder / run.id / "tree")
+        return "".join(f"{path}: {now.get(path)}\n" for path in paths)
+
+    async def take_out(self, run: Run, workspace: Workspace, *, paths: Sequence[str]) -> None:
+        tree, before = self._folder / run.id / "tree", texts(workspace.path)
+        for path in paths:
+            (tree / path).unlink(missing_ok=True)
+            if path in before:
+                (tree / path).write_text(before[path])
 
     async def diff(self, run: Run, workspace: Workspace) -> str:
         return "a diff"
@@ -225,12 +253,15 @@ class Setup:
     actor: ScriptedModel = field(default_factory=lambda: ScriptedModel("actor"))
     bell: Bell = field(default_factory=Bell)
     config: str = ""
+    models: str = MODELS
     workspace: str = ""
     second: bool = False
     hooks: Hooks = field(default_factory=dict)
     sandbox: Sandbox = field(default_factory=NoSandbox)
+    tools: list[Tool] = field(default_factory=list)  # besides the bell and the real ones
     failures: bool = False  # whether a part or a run may break
     engines: int = 0
+    privacy: Privacy = field(default_factory=lambda: Privacy([], ManualClock()))
 
     def __post_init__(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
@@ -255,7 +286,7 @@ class Setup:
             other = self.folder / "lib"
             other.mkdir(exist_ok=True)
             spaces += f'[[workspaces]]\nname = "lib"\npath = "{other}"\n'
-        place.config.write_text(f"{self.config}\n{MODELS}\n{spaces}")
+        place.config.write_text(f"{self.config}\n{self.models}\n{spaces}")
         config = load(None, folder=self.folder, place=place, environment={})
         condition = Condition(self.clock)
         condition.state = "ready"
@@ -268,7 +299,7 @@ class Setup:
         home = self.folder / "home"
         home.mkdir(mode=0o700, exist_ok=True)
         opened = open_stores(
-            home / "kairos.db", home / "journal", transcripts_folder=home / "transcripts", clock=self.clock
+            home / "kairos.db", home / "state/journal", transcripts_folder=home / "transcripts", clock=self.clock
         )
         # A crash is a cancelled task here, never a power cut: waiting for the disk would only cost speed.
         opened.engine.dispose()
@@ -293,14 +324,16 @@ class Setup:
         screen = Channel("screen", Severity.LOW, lambda: None)  # type: ignore[arg-type, return-value]
         outbox = Outbox(stores.notices, stores.approvals, clock=self.clock, channels=[screen])
         author = Authorship("Ada", "ada@example.org", repositories=[])
-        outside = Outside(files, ProcessExecutor(), sandbox, places, self.checkouts, self, outbox, author)  # type: ignore[arg-type]
+        outside = Outside(files, ProcessExecutor(), sandbox, places, self.checkouts, self, outbox, author, self.privacy)  # type: ignore[arg-type]
         controls = Controls(
             lambda: {"changed": [], "restart_needed": []},
             lambda _name, _path: None,
             lambda name, level: edit_level(ground.config, ground.place, name=name, level=level),
+            lambda name, mode: edit_trigger(ground.config, ground.place, name=name, mode=mode),
         )
         engine = build_engine(ground, outside, controls=controls)
-        engine.dispatcher._t.tools._tools["bell"] = self.bell  # type: ignore[attr-defined]
+        for tool in (self.bell, *self.tools):
+            engine.dispatcher._t.tools._tools[tool.spec.name] = tool  # type: ignore[attr-defined]
         return Bench(self, ground, outbox, engine, stores)
 
     def get(self, name: str) -> ScriptedModel:
@@ -356,16 +389,25 @@ class Bench:
 
     def _rests(self, task: asyncio.Task[None]) -> bool:
         awaited: object = task.get_coro()
+        in_turn = False
         while awaited is not None:
             code = getattr(awaited, "cr_code", None)
             if code is not None and code.co_qualname in ("Alarm.wait", "ManualClock.sleep_until", "forever"):
                 return True
+            in_turn = in_turn or (code is not None and code.co_qualname in ("Turn.record", "TaskGroup.__aexit__"))
             if type(awaited).__name__ == "async_generator_asend":
                 return self.setup.decider.waiting + self.setup.actor.waiting > 0 and not (
                     self.setup.decider.held.is_set() and self.setup.actor.held.is_set()
                 )
             awaited = getattr(awaited, "cr_await", None)
-        return False
+        return in_turn and self._calls_rest()
+
+    def _calls_rest(self) -> bool:
+        """Whether no call of any turn can go on: each rests, or waits for one that does."""
+        named = {task: getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()}
+        calls = [task for task, name in named.items() if name == "Turn._carry_out"]
+        waiting = [task for task in calls if _waits_for_another(task)]
+        return len(calls) > len(waiting) and all(task in waiting or self._rests(task) for task in calls)
 
     async def advance(self, seconds: float) -> None:
         """Moves the clock on, sleeper by sleeper, each with all it leads to."""
@@ -432,6 +474,13 @@ class Bench:
         """What went back to the model, in order."""
         entries = await self.stores.transcripts.read(run)
         return [str(entry["text"]) for entry in entries if entry["kind"] == "result"]
+
+
+def _waits_for_another(task: asyncio.Task[None]) -> bool:
+    """Whether a call of a turn has not begun."""
+    awaited = getattr(task.get_coro(), "cr_await", None)
+    code = getattr(awaited, "cr_code", None)
+    return code is not None and code.co_qualname in ("Event.wait", "Semaphore.acquire", "Semaphore.__aenter__")
 
 
 def age(path: Path, seconds: float) -> None:

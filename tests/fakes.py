@@ -115,6 +115,24 @@ class FakeDesk:
         self._ask("costs", by, since, limit)
         return self.rows.get("costs", [])
 
+    async def calibration(self, since: datetime) -> Sequence[JsonObject]:
+        self._ask("calibration", since)
+        return self.rows.get("calibration", [])
+
+    async def rate(self, identifier: str, rating: str) -> JsonObject:
+        self._ask("rate", identifier, rating)
+        about = "add a line"
+        return {"id": "d_1", "rating": rating, "was": None, "trigger": "files", "about": about, "shadow": False}
+
+    async def triggers(self, since: datetime, workspace: str | None) -> Sequence[JsonObject]:
+        self._ask("triggers", since, workspace)
+        return self.rows.get("triggers", [])
+
+    async def set_trigger(self, trigger: str, mode: str) -> JsonObject:
+        self._ask("set_trigger", trigger, mode)
+        was = next((str(row["mode"]) for row in self.rows.get("triggers", []) if row["trigger"] == trigger), "on")
+        return {"trigger": trigger, "mode": mode, "was": was, "changed": ["initiative"]}
+
     async def show(self, identifier: str) -> JsonObject:
         self._ask("show", identifier)
         if identifier not in self.things:
@@ -191,6 +209,7 @@ class ScriptedModel:
 
     provider = "scripted"
     context = 32_000
+    by_schema = False
     thinking = 0
 
     def __init__(self, name: str, model: str = "claude-haiku-4-5") -> None:

@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,6 +163,7 @@ class ModelServer(_Server):
         self._respond = respond
         self._models = models
         self.log: list[Request] = []
+        self.sent: list[tuple[float, str]] = []  # when each event of a stream had gone out, and its data
 
     @property
     def asked(self) -> list[Request]:
@@ -204,6 +206,7 @@ class ModelServer(_Server):
             name = f"event: {event}\n" if event else ""
             text = f"{name}data: {data[: len(data) // 2] if reply.malformed and number == 1 else data}\n\n"
             await _chunks(writer, text.encode(), drip=reply.drip)
+            self.sent.append((time.monotonic(), data))
         writer.write(b"0\r\n\r\n")
         await writer.drain()
         return True

@@ -13,13 +13,14 @@ from kairosd.core.json import Json
 from kairosd.core.levels import Level
 from kairosd.core.notices import NoticeDraft
 from kairosd.core.runs import Call, CallState, Run, RunState, call_hash
+from kairosd.core.search import Answers, Found, Layer, Passage, Question
 from kairosd.core.shell.plans import Plan
 from kairosd.core.triage import Triage
 from kairosd.core.workspaces import Workspace
 from kairosd.engine.commands import reads_only, scripts_of
 from kairosd.engine.git import ENVIRONMENT
 from kairosd.errors import SandboxError, ToolError
-from kairosd.ports import Outcome, Tool, ToolContext
+from kairosd.ports import Outcome, Tool, ToolContext, Wish
 from kairosd.system.files import LocalFiles
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -146,11 +147,34 @@ def bench(root: Path, *, repository: bool = True) -> Bench:
     context = ToolContext(
         run=run, call="c_01bbbbbbbbbbbbbbbbbbbbbbbb", workspace=Workspace("w", root), root=root, files=LocalFiles(),
         git=git, commands=commands, services=services, author=("Ada Löw", "ada@example.org"),
+        memory=Notebook(),
     )  # fmt: skip
     made = Bench(root, git, commands, services, context)
     if repository:
         made.run_git("init", "--quiet", "--initial-branch=main")
     return made
+
+
+class Notebook:
+    """`RunMemory` that keeps lists."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, str] = {}
+
+    async def keep(self, wish: Wish, *, call: str) -> str:
+        self.kept[call] = wish.text
+        return "remembered"
+
+    async def retire(self, identifier: str, *, reason: str, call: str) -> str:
+        self.kept[call] = identifier
+        return "taken back"
+
+    async def look_up(self, question: Question, *, when: str = "") -> Answers:
+        passage = Passage(Layer.MEMORY, "m:1234", f"about {question.text}", NOW, tier=Tier.LOCAL)
+        return Answers([Found(passage, 1.0)])
+
+    async def has(self, call: str) -> bool:
+        return call in self.kept
 
 
 def event(text: dict[str, str], tier: Tier = Tier.PUBLIC) -> Event:

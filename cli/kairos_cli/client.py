@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from kairos_cli.terminal import aside, clean
-from kairosd.wire import EXIT_FAILED, EXIT_NOT_RUNNING, VERSION, Home, check_private, socket_path
+from kairosd.wire import EXIT_FAILED, EXIT_NOT_RUNNING, EXIT_USAGE, VERSION, Home, check_private, socket_path
 
 TYPE_CHECKING = False  # the name type checkers know; importing `typing` for it costs a tenth of `kairos status`
 if TYPE_CHECKING:
@@ -169,6 +169,8 @@ def _candidates(place: Home) -> Iterator[Path]:
 def _target(path: tuple[str, ...], query: Mapping[str, object] | None) -> str:
     parameters = {name: value for name, value in (query or {}).items() if value is not None}
     encoded = f"?{urlencode(parameters)}" if parameters else ""
+    if not all(part.strip() for part in path):
+        raise Failure("an empty id names nothing", code=EXIT_USAGE)
     return "/" + "/".join(quote(part, safe="") for part in path) + encoded
 
 

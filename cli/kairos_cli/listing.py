@@ -44,6 +44,7 @@ def rows(client: Client, kind: str, *, arguments: argparse.Namespace) -> Sequenc
         "workspace": arguments.workspace,
         "since": arguments.since.isoformat() if arguments.since else None,
         "limit": arguments.limit,
+        "shadow": getattr(arguments, "shadow", None) or None,
     }
     found: Sequence[Row] = client.get("list", kind, query=query)
     return found
@@ -59,7 +60,7 @@ def show_list(
     elif found:
         table(columns, found)
     else:
-        filtered = arguments.state or arguments.workspace or arguments.since
+        filtered = any(getattr(arguments, name, None) for name in ("state", "workspace", "since", "shadow"))
         say(f"No {kind} match that." if filtered else empty)
     return EXIT_OK
 

@@ -20,6 +20,7 @@ STYLES = {
     "starting": "cyan", "parked": "yellow", "open": "yellow", "paused": "yellow", "degraded": "yellow",
     "notify": "yellow", "deferred": "yellow", "interrupted": "yellow", "missing": "red", "dead": "red",
     "failed": "red", "cancelled": "red", "over_budget": "red", "unusable": "red", "stopping": "yellow",
+    "ended": "green", "stopped": "yellow", "lost": "red",
 }  # fmt: skip
 
 
@@ -52,6 +53,14 @@ def state(word: object) -> str:
     """A state in its colour."""
     text = one_line(word)
     return paint(text, STYLES.get(text, ""))
+
+
+def task_words(row: Row) -> str:
+    """A command in the background: how it stands, and where its output is or will be."""
+    code = f" exit {one_line(row.get('code'))}" if row.get("code") is not None else ""
+    took = f" after {one_line(row.get('seconds'))} s" if row.get("ended") else ""
+    head = f"{state(row.get('state'))}{code}{took} {short(row.get('id'))}"
+    return f"{head} {one_line(row.get('command'))[:60]}  → {one_line(row.get('output'))}"
 
 
 def print_json(value: object) -> None:

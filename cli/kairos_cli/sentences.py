@@ -23,11 +23,20 @@ def _event(data: Data) -> str:
 
 
 def _made(data: Data) -> str:
-    shadow = " (shadow: not done)" if data.get("shadow") else ""
+    verdict = f"would have {would_have(data.get('verdict'))}" if data.get("shadow") else data.get("verdict")
     goal = f" — {data['goal']}" if data.get("goal") else ""
-    return (
-        f"{data.get('verdict')}{shadow}: {data.get('reason') or 'no reason given'}{goal} ({money(data.get('price'))})"
-    )
+    asked = f"; {data['model']} decided, since {data['escalated']}" if data.get("escalated") else ""
+    return f"{verdict}: {data.get('reason') or 'no reason given'}{goal}{asked} ({money(data.get('price'))})"
+
+
+def would_have(verdict: object) -> str:
+    """What a verdict that was not followed would have led to."""
+    return _WOULD_HAVE.get(str(verdict), str(verdict))
+
+
+def _rated(data: Data) -> str:
+    was = f" (was {data['was']})" if data.get("was") else ""
+    return f"you called it {data.get('rating')}{was}"
 
 
 def _asked(data: Data) -> str:
@@ -44,7 +53,8 @@ def _ended(data: Data) -> str:
     place = data.get("branch") or data.get("patch") or (OWN_FILES if landed_directly(data) else "")
     landed = f"; landed as {place}" if place else ""
     words = data.get("result") or data.get("goal")
-    return f"{data.get('state')}: {words}{landed} ({data.get('turns')} turns, {money(data.get('price'))})"
+    repaired = f"; {data['escalated']}" if data.get("escalated") else ""
+    return f"{data.get('state')}: {words}{landed}{repaired} ({data.get('turns')} turns, {money(data.get('price'))})"
 
 
 def landed_directly(run: Data) -> bool:
@@ -60,9 +70,22 @@ def _undone(data: Data) -> str:
     return f"undone: {_listed(data.get('undone')) or 'there was nothing to take back'}"
 
 
+def _connected(data: Data) -> str:
+    """Where a run's commands went, and where they were not let."""
+    places = data.get("places")
+    rows = [row for row in places if isinstance(row, Mapping)] if isinstance(places, list) else []
+    told = [f"{row.get('host')}:{row.get('port')} {row.get('why') or 'reached'}" for row in rows]
+    return f"its commands connected: {_listed(told) or 'to nothing'}"
+
+
 def _parked(data: Data) -> str:
     on = str(data.get("on"))
-    return {"approval": "waits for your answer", "owner": "is stuck and waits for your word"}.get(on, f"waits: {on}")
+    return _WAITS.get(on, f"waits: {on}")
+
+
+def _task(data: Data) -> str:
+    code = f", exit {data['code']}" if data.get("code") is not None else ""
+    return f"{data.get('command')}: after {data.get('seconds')} s{code}"
 
 
 def _call(data: Data) -> str:
@@ -120,6 +143,10 @@ def _model(data: Data) -> str:
     return f"{role} by {data.get('model')}: {tokens}, {money(data.get('price'))}{outcome}"
 
 
+def _broken_prefix(data: Data) -> str:
+    return f"prompts begin differently from here on, so caches are lost: {_listed(data.get('sections'))}"
+
+
 def _count(tokens: object) -> str:
     return "?" if tokens is None else str(tokens)
 
@@ -128,8 +155,13 @@ def _fields(data: Data) -> str:
     return ", ".join(f"{name}={value}" for name, value in data.items() if value not in (None, "", [], {}))
 
 
+_WAITS = {
+    "approval": "waits for your answer", "owner": "is stuck and waits for your word",
+    "task": "waits for its command in the background",
+}  # fmt: skip
 OWN_FILES = "changes in your own files"
 _ROLES = {"triage": "filing an outsider's text", "summary": "summing up"}
+_WOULD_HAVE = {"act": "acted", "notify": "told you", "wait": "waited", "ignore": "ignored it"}
 _FORMS: Mapping[str, Callable[[Data], str]] = {
     "event.received": _event,
     "event.coalesced": _said("taken together with others: {reason}", "reason"),
@@ -138,16 +170,23 @@ _FORMS: Mapping[str, Callable[[Data], str]] = {
     "decision.made": _made,
     "run.queued": _queued,
     "run.started": _said("began: {goal}", "goal"),
+    "run.escalated": _said("{why}", "why"),
     "run.parked": _parked,
     "run.requeued": _said("goes on: {reason}", "reason"),
     "run.interrupted": _said("the daemon ended in the middle of it; it goes on at the next start"),
     "run.ended": _ended,
     "run.undone": _undone,
+    "run.connected": _connected,
     "call": _call,
+    "task.started": _said("goes on in the background: {command}", "command"),
+    "task": _task,
     "approval": _approval,
     "grant": _grant,
     "notice": _notice,
     "model.call": _model,
+    "model.down": _said("{name} does not answer: {reason}", "name", "reason"),
+    "model.up": _said("{name} answers again", "name"),
+    "prompt.prefix_broken": _broken_prefix,
     "workspace.level": _level,
     "workspace.trusted": _trusted,
     "workspace.missing": _said("its folder is missing"),
@@ -156,6 +195,21 @@ _FORMS: Mapping[str, Callable[[Data], str]] = {
     "watch.lost": _said("its folder cannot be watched any more"),
     "watch.back": _said("its folder is watched again"),
     "watch.limit": _said("{problem}", "problem"),
+    "rating.given": _rated,
+    "trigger.mode": _said("{trigger}: the mode is now {mode}; it was {was}", "trigger", "mode", "was"),
+    "dream.stopped": _said("the dream stopped: {reason}", "reason"),
+    "dream.committed": _said("what was learned is generation {generation}", "generation"),
+    "dream.dead": _said("evidence was given up: {reason}", "reason"),
+    "memory.changed": _said("{op} m:{entry}; memory is generation {generation}", "op", "entry", "generation"),
+    "memory.verified": _said("claims were looked up; memory is generation {generation}", "generation"),
+    "memory.proposed": _said("{proposal} waits for you: {reason}", "proposal", "reason"),
+    "memory.accepted": _said("you accepted {proposal}; memory is generation {generation}", "proposal", "generation"),
+    "memory.rejected": _said("you rejected {proposal}", "proposal"),
+    "memory.undone": _said("memory went back to generation {generation}", "generation"),
+    "memory.redone": _said("memory went forward to generation {generation}", "generation"),
+    "memory.forgotten": _said("m:{entry} is forgotten, in {generations} generations", "entry", "generations"),
+    "memory.pinned": _said("m:{entry}: pinned is {pinned}", "entry", "pinned"),
+    "memory.carried_in": _said("{path}: {proposals} proposals, trusted as {tier}", "path", "proposals", "tier"),
     "daemon.paused": _said("the initiative rests: {reason}", "reason"),
     "daemon.resumed": _said("the initiative goes on"),
     "daemon.reloaded": _reloaded,

@@ -211,7 +211,10 @@ async def test_the_child_loads_little() -> None:
     loaded = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=True)
     names = set(loaded.stdout.split())
     ours = {name for name in names if name.startswith("kairosd")}
-    assert ours == {"kairosd", *(f"kairosd.executor{part}" for part in ("", ".child", ".fences", ".processes"))}
+    assert ours == {
+        "kairosd",
+        *(f"kairosd.executor{part}" for part in ("", ".child", ".fences", ".processes", ".proxies")),
+    }
     assert not names & {"asyncio", "subprocess", "logging", "site"}
     assert {"selectors", "socket"} <= names
 

@@ -112,6 +112,9 @@ async def test_a_name_that_leads_to_a_listed_address_is_connected_to_that_very_a
         ("CONNECT localhost:{port} HTTP/1.1", ("127.0.0.1:{port}",), (), 403),
         ("CONNECT localhost:{port} HTTP/1.1", ("localhost:{port}",), (), 403),  # a name that leads to this machine
         ("CONNECT [::ffff:127.0.0.1]:{port} HTTP/1.1", ("127.0.0.1:{port}",), (), 403),
+        ("CONNECT localhost:{port} HTTP/1.1", ("*:{port}",), (), 403),  # every host of the internet, not this machine
+        ("CONNECT [::ffff:127.0.0.1]:{port} HTTP/1.1", ("*:{port}",), (), 403),
+        ("CONNECT evil.test..:{port} HTTP/1.1", ("*:{port}",), ("evil.test",), 405),
         ("GET http://127.0.0.1:{port}/ HTTP/1.1", ("127.0.0.1:{port}",), (), 405),  # not even to a listed one
         ("CONNECT 127.0.0.1:{port}@evil.test:443 HTTP/1.1", ("127.0.0.1:{port}",), (), 405),
         ("CONNECT 127.0.0.1 HTTP/1.1", ("127.0.0.1:{port}",), (), 405),

@@ -9,11 +9,12 @@ import json
 import logging
 import os
 import pkgutil
+import re
 import shutil
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -214,14 +215,21 @@ async def test_ntfy_finds_an_arrived_notice_by_its_id_and_is_not_fooled_by_a_bod
 
 @pytest.fixture(scope="module")
 def ntfy_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    assert NTFY is not None
     folder = tmp_path_factory.mktemp("ntfy")
+    with serving_ntfy(folder, "--auth-file", str(folder / "auth.db")) as url:
+        yield url
+
+
+@contextmanager
+def serving_ntfy(folder: Path, *options: str) -> Iterator[str]:
+    """The address of a real server that keeps its things in `folder`."""
+    assert NTFY is not None
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     command = [NTFY, "serve", "--listen-http", f"127.0.0.1:{port}", "--base-url", url]
-    command += ["--cache-file", str(folder / "cache.db"), "--auth-file", str(folder / "auth.db")]
+    command += ["--cache-file", str(folder / "cache.db"), *options]
     with (folder / "log").open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as server:
         try:
             _until_healthy(url, server)
@@ -265,6 +273,87 @@ async def test_the_real_ntfy_refuses_what_cannot_work(ntfy_server: str, topic: s
         with pytest.raises(NotifierRefusedError) as caught:
             await made.deliver(notice())
         assert caught.value.fix
+
+
+@pytest.fixture(scope="module")
+def closed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """A real server that refuses everybody whom it does not know: its address, and the owner's token."""
+    assert NTFY is not None
+    folder = tmp_path_factory.mktemp("closed")
+    auth = ["--auth-file", str(folder / "auth.db"), "--auth-default-access", "deny-all"]
+    with serving_ntfy(folder, *auth) as url:
+        given = {**os.environ, "NTFY_PASSWORD": "a-long-password"}
+
+        def tell(*words: str) -> str:
+            what, *rest = words
+            said = subprocess.run([str(NTFY), what, *auth, *rest], env=given, check=True, capture_output=True)
+            return (said.stdout + said.stderr).decode()
+
+        tell("user", "add", "kairos")
+        tell("access", "kairos", "kairos-*", "rw")
+        tell("access", "everyone", "kairos-readable", "ro")
+        tell("access", "everyone", "kairos-writable", "wo")
+        (token,) = set(re.findall(r"tk_\w+", tell("token", "add", "kairos")))
+        yield url, token
+
+
+@real_ntfy
+@pytest.mark.parametrize(
+    ("topic", "token", "found"),
+    [
+        ("kairos-test", True, ""),
+        ("kairos-readable", True, "read it"),
+        ("kairos-writable", True, "write to it"),
+        ("kairos-test", False, None),
+        ("elsewhere", True, None),
+    ],
+)
+async def test_the_real_ntfy_is_private_only_where_strangers_neither_read_nor_write(
+    closed_server: tuple[str, str], topic: str, token: bool, found: str | None
+) -> None:
+    url, known = closed_server
+    async with phone(url, known if token else "tk_wrong", topic) as made:
+        assert isinstance(made, ntfy.Ntfy)
+        if found is None:
+            with pytest.raises(NotifierRefusedError):
+                await made.strangers()
+            return
+        assert bool(why := await made.strangers()) is bool(found)
+        assert found in why
+    async with httpx.AsyncClient(trust_env=False, headers={"Authorization": f"Bearer {known}"}) as client:
+        kept = (await client.get(f"{url}/{topic}/json?poll=1&since=all")).text
+    assert kept == "", "nothing is left on the topic"
+
+
+@real_ntfy
+async def test_the_real_ntfy_without_access_control_is_not_private(ntfy_server: str) -> None:
+    async with phone(ntfy_server, topic="open") as made:
+        assert isinstance(made, ntfy.Ntfy)
+        assert "read it" in await made.strangers()
+
+
+@pytest.mark.parametrize(
+    ("answers", "found"),
+    [
+        ((answer("200 OK", ""), answer("403 No", ""), answer("401 No", "")), ""),
+        ((answer("200 OK", ""), answer("302 Found", "", "Location: /login\r\n")), "read it"),
+        ((answer("200 OK", ""), answer("403 No", ""), answer("404 No", "")), "write to it"),
+        ((answer("200 OK", ""), answer("403 No", ""), answer("429 Slow", "")), None),
+        ((answer("200 OK", ""), answer("500 Broken", "")), None),
+        ((answer("503 Broken", ""),), None),
+    ],
+)
+async def test_ntfy_is_private_by_refusals_alone(answers: tuple[bytes, ...], found: str | None) -> None:
+    async with serving(*answers) as server, phone(server.url, token="tk_secret") as made:
+        assert isinstance(made, ntfy.Ntfy)
+        if found is None:
+            with pytest.raises(NotifierError):
+                await made.strangers()
+        else:
+            why = await made.strangers()
+            assert (bool(why), found in why) == (bool(found), True)
+    sent = ["authorization" in headers for _, headers, _ in server.requests]
+    assert sent == [True, False, False][: len(sent)]
 
 
 # --- desktop

@@ -172,7 +172,7 @@ def _state(made: object) -> object:
         for path in made.root.rglob("*")
         if path.is_file() and ".git" not in path.parts
     }
-    return files, made.run_git("log", "--format=%H"), dict(made.services.notices)
+    return files, made.run_git("log", "--format=%H"), dict(made.services.notices), dict(made.context.memory.kept)
 
 
 @EACH

@@ -66,7 +66,8 @@ def test_a_branch_is_deleted_and_a_merged_one_is_reverted_on_another(
     before = git(folder, "rev-parse", "HEAD")
 
     tried = daemon.kairos("undo", run["id"], "--dry-run")
-    assert f"deleted the branch {run['branch']}" in tried.stdout
+    assert f"  delete the branch {run['branch']}" in tried.stdout
+    assert daemon.json("runs", run["id"])["undone"] is None
     assert git(folder, "branch", "--list", run["branch"])
     undone = daemon.kairos("undo", run["id"])
     assert undone.returncode == 0, undone
@@ -74,6 +75,9 @@ def test_a_branch_is_deleted_and_a_merged_one_is_reverted_on_another(
     assert git(folder, "branch", "--list", "kairos/*") == ""
     assert git(folder, "rev-parse", "HEAD") == before
     assert "nothing" in daemon.kairos("undo", run["id"]).stdout
+    assert "(undone)" in daemon.kairos("runs").stdout
+    shown = daemon.json("runs", run["id"])
+    assert (bool(shown["undone"]), shown["merge"]) == (True, None)
     # The journal's file follows the database by a moment.
     noted = b'"kind":"run.undone"'
     daemon.wait_for(lambda: any(noted in line for line in daemon.journal_lines()), "the undo is in the journal", 10)

@@ -18,8 +18,8 @@ from kairosd.core.events import Tier
 from kairosd.core.json import JsonObject
 from kairosd.core.messages import ToolUse
 from kairosd.core.runs import ApprovalState, CallState, GrantState, ParkedOn, RunState
+from kairosd.engine.acting import REFUSALS_MAX
 from kairosd.engine.desk import OwnersDesk
-from kairosd.engine.runs import REFUSALS_MAX
 from kairosd.errors import ChannelError, NotFoundError, TransitionError
 from kairosd.ports import Query, ToolAnswer, ToolContext
 from kairosd.tools.request_approval import RequestApproval
@@ -587,7 +587,7 @@ async def test_what_is_allowed_now_goes_on_without_an_answer(setup: Setup) -> No
 async def in_the_journal(setup: Setup, word: str) -> None:
     """Waits until a line with `word` is in the file, which is written a little later than the database."""
     async with asyncio.timeout(10):
-        while not any(word in file.read_text() for file in (setup.folder / "home/journal").rglob("*.jsonl")):
+        while not any(word in file.read_text() for file in (setup.folder / "home/state/journal").rglob("*.jsonl")):
             await asyncio.sleep(0.02)
 
 

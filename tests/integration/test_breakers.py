@@ -419,3 +419,22 @@ async def test_empty_answers_leave_the_batch_waiting(setup: Setup) -> None:
         await bench.advance(120)
         assert (await bench.stores.events.get(event.id)).state is EventState.SETTLED
         assert [made.verdict.value for made in await bench.decisions()][-1] == "ignore"
+
+
+async def test_empty_answers_to_a_run_are_left_to_the_fallback(chained: Chained) -> None:
+    chained.actor.add(*[EmptyAnswerError("nothing")] * OPENS_AFTER)
+    chained.spare.add(says("read"))
+    async with chained.running() as bench:
+        run = await bench.tell("read it")
+        await bench.quiet()
+        assert (await bench.run(run)).result == "read"
+
+
+async def test_a_run_whose_key_is_refused_waits_for_a_stand_in_that_is_busy(chained: Chained) -> None:
+    chained.actor.add(*[EndpointRefusedError("the key is refused")] * 9)
+    chained.spare.add(ModelUnavailableError("busy", retry_after=100), says("read"))
+    async with chained.running() as bench:
+        run = await bench.tell("read it")
+        await bench.advance(400)
+        assert (await bench.run(run)).result == "read"
+    assert len(chained.actor.prompts) <= 3

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -19,19 +18,21 @@ from tests.fakes import ManualClock, decides, says, use
 from kairosd.core.budget import DOLLAR, Caps, Payer, Purse, caps
 from kairosd.core.events import EventState, Tier
 from kairosd.core.messages import Done, Message, Prompt, StreamPart, TextDelta, Usage
+from kairosd.core.notices import NoticeDraft
 from kairosd.core.pricing import price
 from kairosd.core.runs import ApprovalState, ParkedOn, RunState
 from kairosd.engine.asking import Asking
+from kairosd.engine.breakers import Attempt, Breakers
+from kairosd.engine.incidents import Incidents
 from kairosd.engine.limits import BARREN_TURNS
 from kairosd.engine.purses import NoRoom, Purses
-from kairosd.errors import ModelUnavailableError
+from kairosd.errors import ModelError, ModelUnavailableError
 from kairosd.models.prices import tariff_of
 from kairosd.ports import Query, Stores
 from kairosd.store.assembly import open_stores
 
 pytestmark = pytest.mark.anyio
 
-SCHEDULES = int(os.environ.get("KAIROS_BUDGET_SCHEDULES", "100"))
 RUNS = 16
 PROMPT = Prompt("be brief", (Message("user", "hello " * 200),), max_tokens=1000)
 HELD = 10_000  # micro-dollars: more than one call of PROMPT takes at worst, less than two
@@ -103,7 +104,7 @@ class World:
 class Billing:
     """A model that bills at once, as much as it likes up to what was announced, and may break anywhere after that."""
 
-    provider, name, context, thinking = "scripted", "billing", 32_000, 0
+    provider, name, context, thinking, by_schema = "scripted", "billing", 32_000, 0, False
 
     def __init__(self, world: World, model: str) -> None:
         self._world = world
@@ -133,6 +134,20 @@ class Billing:
         """Has nothing to let go of."""
 
 
+class Tireless(Breakers):
+    """Breakers that never open: the runs are to ask, and to pay, as often as they can."""
+
+    def __init__(self, stores: Stores, clock: ManualClock) -> None:
+        async def tell(_: NoticeDraft) -> None:
+            raise AssertionError
+
+        incidents = Incidents(stores.state, clock, tell=tell)
+        super().__init__(clock, incidents, fallbacks={}, jitter=lambda seconds, _: seconds, back=lambda: None)
+
+    async def failed(self, attempt: Attempt, error: ModelError) -> None:
+        """Is forgotten."""
+
+
 async def a_run(asking: Asking, world: World, name: str) -> None:
     model = Billing(world, "claude-haiku-4-5" if world.die.random() < 0.8 else "a-model-nobody-knows")
     for _ in range(3):
@@ -155,34 +170,37 @@ async def stores_at(folder: Path, clock: ManualClock) -> AsyncIterator[Stores]:
     await opened.close()
 
 
-async def test_sixteen_runs_beside_each_other_and_crashes_never_overspend(setup: Setup) -> None:
+@pytest.mark.parametrize("seeds", [range(30), pytest.param(range(30, 1000), marks=pytest.mark.slow)], ids=str)
+async def test_sixteen_runs_beside_each_other_and_crashes_never_overspend(setup: Setup, seeds: range) -> None:
     lost = made = 0
     home = setup.folder / "home"
-    async with stores_at(home, setup.clock) as stores:
-        for seed in range(SCHEDULES):
-            setup.clock.jump(3 * 86400)  # the last schedule's day is over
-            die = random.Random(seed)
-            tight = caps((die.randrange(8_000, 60_000), 40_000), (die.randrange(50_000, 200_000), 90_000))
-            world = World(die, setup.clock, tight)
-            told: list[object] = []
-            for generation in range(4):
-                world.dead = False
-                setup.clock.jump(die.choice((0, 0, -120)))
+    for seed in seeds:
+        setup.clock.jump(3 * 86400)  # the last schedule's day is over
+        die = random.Random(seed)
+        tight = caps((die.randrange(8_000, 60_000), 40_000), (die.randrange(50_000, 200_000), 90_000))
+        world = World(die, setup.clock, tight)
+        told: list[object] = []
+        for generation in range(4):
+            world.dead = False
+            setup.clock.jump(die.choice((0, 0, -120)))
+            async with stores_at(home, setup.clock) as stores:  # what is not on disk is gone
+                lost += await stores.model_calls.recover(setup.clock.now())
                 hooked = replace(stores, model_calls=Hooked(stores.model_calls, world.hooks()))  # type: ignore[arg-type]
                 purses = Purses(hooked, setup.clock, caps={Purse.TICK: tight}, tell=told.append)
-                asking = Asking(hooked, setup.clock, purses=purses, tariffs=tariff_of, tell=told.append)
+                asking = Asking(purses, Tireless(hooked, setup.clock), tariffs=tariff_of)
                 names = [f"r_{seed}_{generation}_{number}" for number in range(RUNS)]
                 await asyncio.gather(*(a_run(asking, world, name) for name in names))
-                lost += await stores.model_calls.recover(setup.clock.now())
-            world.check()
-            made += len(world.billed)
+        world.check()
+        made += len(world.billed)
+        async with stores_at(home, setup.clock) as stores:
+            lost += await stores.model_calls.recover(setup.clock.now())
             used = await stores.model_calls.used({"tick": tight}, setup.clock.now())
-            for each in used["tick"]:
-                assert each.cap.span is not None
-                since = setup.clock.now() - each.cap.span
-                assert (each.spent.price or 0) >= sum(price for at, price, _ in world.billed if at > since)
-    assert made > 10 * SCHEDULES  # else the caps were tested with next to nothing
-    assert lost > SCHEDULES
+        for each in used["tick"]:
+            assert each.cap.span is not None
+            since = setup.clock.now() - each.cap.span
+            assert (each.spent.price or 0) >= sum(price for at, price, _ in world.billed if at > since)
+    assert made > 10 * len(seeds)  # else the caps were tested with next to nothing
+    assert lost > len(seeds)
 
 
 async def test_without_the_reservation_the_same_schedules_overspend(setup: Setup) -> None:
@@ -192,7 +210,7 @@ async def test_without_the_reservation_the_same_schedules_overspend(setup: Setup
     async with stores_at(setup.folder / "home", setup.clock) as stores:
         world = World(random.Random(1), setup.clock, tight)
         purses = Purses(stores, setup.clock, caps={Purse.TICK: wide}, tell=lambda _: None)
-        asking = Asking(stores, setup.clock, purses=purses, tariffs=tariff_of, tell=lambda _: None)
+        asking = Asking(purses, Tireless(stores, setup.clock), tariffs=tariff_of)
         await asyncio.gather(*(a_run(asking, world, f"r_{number}") for number in range(RUNS)))
     with pytest.raises(AssertionError):
         world.check()

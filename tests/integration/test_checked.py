@@ -6,15 +6,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.e2e.daemon import git
+from tests.confined import begin, confined
 from tests.engine_bench import Setup
 from tests.fakes import says, use
 
 from kairosd.core.runs import RunState
-from kairosd.engine.checkouts import Checkouts
-from kairosd.executor.client import ProcessExecutor
-from kairosd.sandbox import bubblewrap
-from kairosd.system.files import LocalFiles
 
 pytestmark = pytest.mark.anyio
 
@@ -34,36 +30,33 @@ def finish(*commands: str) -> object:
 
 @pytest.fixture
 async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
-    executor = ProcessExecutor()
-    made = Setup(tmp_path.resolve(), workspace='level = "sandboxed"')
-    state = made.folder / "home"
-    state.mkdir(mode=0o700)
-    made.sandbox = bubblewrap.build(executor, folder=state, forbidden=(state,))
-    made.checkouts = Checkouts(
-        made.sandbox, LocalFiles(), folder=state / "checkouts", patches=state / "patches", clock=made.clock
-    )  # type: ignore[assignment]
-    made.write("app.py", "def add(a, b):\n    return a - b\n")
-    made.write("test_app.py", TEST)
-    git(made.root, "init", "--quiet", "--initial-branch=main")
-    git(made.root, "add", "--all")
-    git(made.root, "commit", "--quiet", "--message", "Begin")
-    yield made
-    await executor.close()
+    async with confined(tmp_path) as made:
+        made.write("app.py", "def add(a, b):\n    return a - b\n")
+        made.write("test_app.py", TEST)
+        begin(made)
+        yield made
 
 
 @pytest.mark.parametrize(("edit", "state"), [(RIGHT, RunState.DONE), (WRONG, RunState.FAILED)])
 async def test_a_command_decides_between_done_and_failed(setup: Setup, edit: object, state: RunState) -> None:
     setup.actor.add(says("", edit), finish("python3 -m unittest -q"))  # type: ignore[arg-type]
+    if state is RunState.FAILED:
+        setup.actor.add(finish())  # type: ignore[arg-type]
     async with setup.running() as bench:
         run = await bench.run(await bench.tell())
     assert run.state is state
     assert bool(run.branch) == (state is RunState.DONE), "what has failed its check does not land"
     (check, *_) = run.checks
     assert "exit 0" in str(check["seen"]) if state is RunState.DONE else "exit 1" in str(check["seen"])
+    if state is RunState.FAILED:
+        told = setup.actor.prompts[2].messages[-1].text
+        assert "python3 -m unittest -q: exit 1: FAILED (failures=1)\n" in told
+        assert "AssertionError" in told, "the lines that say why go back with it"
 
 
 async def test_every_command_must_pass_and_each_is_told(setup: Setup) -> None:
     setup.actor.add(says("", RIGHT), finish("python3 -m unittest -q", "grep -c nothing app.py", "test -f app.py"))
+    setup.actor.add(finish())  # type: ignore[arg-type]
     async with setup.running() as bench:
         run = await bench.run(await bench.tell())
     assert [check["passed"] for check in run.checks] == [True, False, True]

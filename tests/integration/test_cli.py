@@ -232,6 +232,94 @@ def test_nothing_spent_says_so_and_a_wrong_group_is_usage(server: ControlServer)
     assert server.kairos("cost", "--since", "soon").code == 2
 
 
+CALIBRATED: dict[str, Json] = {
+    "trigger": "files", "decisions": 40, "acted": 3, "notified": 2, "shadow": 0, "useful": 2, "noise": 1, "missed": 1,
+    "unrated": 2, "price": 20_000, "unpriced_calls": 0, "price_per_useful": 10_000,
+}  # fmt: skip
+
+
+def test_calibration_draws_what_each_trigger_came_to(server: ControlServer) -> None:
+    busy: dict[str, Json] = {**CALIBRATED, "trigger": "web\x1b[2Jhook", "useful": 900, "noise": 1, "missed": 0}
+    quiet: dict[str, Json] = {**CALIBRATED, "trigger": "tick", "useful": 0, "price_per_useful": None}
+    rows = [CALIBRATED, quiet, {**CALIBRATED, "trigger": "task", "price_per_useful": None}]
+    server.desk.rows["calibration"] = rows
+    before = datetime.now(UTC)
+    ran = server.kairos("cost", "--calibration", "--since", "3d")
+    heading, files, tick, task, legend = ran.out.splitlines()
+    assert heading.split() == ["trigger", "decisions", "acted", "notified", "useful", "noise", "missed", "unrated",
+                               "per", "useful"]  # fmt: skip
+    assert files.split() == ["files", "40", "3", "2", "2", "1", "1", "2", "$0.0100", "##-!.."]
+    assert tick.split()[-2:] == ["-", "-!.."]
+    assert task.split()[-2] == "unknown"
+    assert legend == "bars: # useful, - noise, ! missed, . unrated"
+    ((_, since),) = server.desk.asked
+    assert isinstance(since, datetime)
+    assert abs(since - (before - timedelta(days=3))) < timedelta(minutes=2)
+    assert json.loads(server.kairos("cost", "--calibration", "--json").out) == rows
+    server.desk.rows["calibration"] = [busy, CALIBRATED]
+    _, wide, small, _ = server.kairos("cost", "--calibration").out.splitlines()
+    assert "\x1b" not in wide
+    assert "-" in wide.split()[-1]
+    assert small.split()[-1] == "#-!."
+    assert max(len(wide), len(small)) <= 100
+
+
+def test_nothing_decided_says_so_and_two_views_are_usage(server: ControlServer) -> None:
+    assert server.kairos("cost", "--calibration").out.startswith("Nothing was decided since ")
+    assert server.kairos("cost", "--calibration", "--by", "day").code == 2
+
+
+def test_a_rating_says_what_it_was_for(server: ControlServer) -> None:
+    ran = server.kairos("rate", "r_1", "noise")
+    assert (ran.code, ran.out) == (0, "noise: d_1 from files: add a line\n")
+    assert server.desk.asked == [("rate", "r_1", "noise")]
+    assert server.kairos("rate", "r_1", "nice").code == 2
+    server.desk.error = UsageError("d_1 was act, so it was not missed", fix="say useful or noise")
+    refused = server.kairos("rate", "d_1", "missed")
+    assert refused.code == 2
+    assert "fix: say useful or noise" in refused.err
+
+
+def test_a_trigger_is_promoted_and_taken_back(server: ControlServer) -> None:
+    server.desk.rows["triggers"] = [
+        {**CALIBRATED, "mode": "shadow"}, {**CALIBRATED, "trigger": "tick", "decisions": 0, "mode": "on"},
+    ]  # fmt: skip
+    ran = server.kairos("promote", "files", "-w", "api")
+    assert ran.code == 0
+    record, outcome = ran.out.splitlines()
+    assert "40 decisions; would have acted 3 and told you 2 times; rated 2 useful, 1 noise, 1 missed, 2" in record
+    assert outcome == "files acts from now on. Back: kairos promote files --back"
+    assert [asked[0] for asked in server.desk.asked] == ["triggers", "set_trigger"]
+    assert server.desk.asked[0][2] == "api"
+    assert server.desk.asked[1] == ("set_trigger", "files", "on")
+    server.desk.rows["triggers"][0] = {**CALIBRATED, "mode": "shadow", "price": 0, "unpriced_calls": 2}
+    assert "2 unrated; price unknown. One by one" in server.kairos("promote", "files").out
+    for back in ("--back", "--shadow"):
+        assert server.kairos("promote", "tick", back).out.endswith("it decides, and nothing follows.\n")
+        assert server.desk.asked[-1] == ("set_trigger", "tick", "shadow")
+    assert server.kairos("promote", "tick").out.splitlines()[-1] == "tick was allowed to act already."
+    assert json.loads(server.kairos("promote", "files", "--json").out)["mode"] == "on"
+    asked = len(server.desk.asked)
+    listed = server.kairos("promote")
+    assert listed.out.splitlines()[0].split()[:3] == ["trigger", "mode", "decisions"]
+    wrong = server.kairos("promote", "webhok")
+    assert wrong.code == 2
+    assert "one of files, tick" in wrong.err
+    assert [each[0] for each in server.desk.asked[asked:]] == ["triggers", "triggers"]
+
+
+def test_the_shadow_lists_what_it_would_have_done(server: ControlServer) -> None:
+    server.desk.rows["decisions"] = [
+        {"id": "d_01kaq7t2zjhd0wq1q8xw7b1n9c", "verdict": "act", "goal": "add a line", "source": "webhook",
+         "workspace": "api", "price": 35, "at": "2026-03-02T09:00:00+00:00", "shadow": True},
+    ]  # fmt: skip
+    ran = server.kairos("decisions", "--shadow")
+    heading, line = ran.out.splitlines()
+    assert heading.split() == ["when", "id", "trigger", "would", "have", "workspace", "price", "goal"]
+    assert line.endswith("webhook  acted       api        $0.000035  add a line")
+    assert server.desk.asked == [("listing", "decisions", Query(shadow=True))]
+
+
 def test_another_version_is_named_with_the_fix() -> None:
     with ControlServer(version="9.8.7") as server:
         ran = server.kairos("status")

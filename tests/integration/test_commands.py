@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from tests.confined import confined
 from tests.engine_bench import Setup
 from tests.fakes import ManualClock, says, use
 
@@ -528,16 +529,8 @@ FINISH = says("", use("finish", answer="the tests pass"))
 
 @pytest.fixture
 async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
-    executor = ProcessExecutor()
-    made = Setup(tmp_path.resolve(), workspace='level = "sandboxed"')
-    state = made.folder / "home"
-    state.mkdir(mode=0o700)
-    made.sandbox = bubblewrap.build(executor, folder=state, forbidden=(state,))
-    made.checkouts = Checkouts(
-        made.sandbox, LocalFiles(), folder=state / "checkouts", patches=state / "patches", clock=made.clock
-    )  # type: ignore[assignment]
-    yield made
-    await executor.close()
+    async with confined(tmp_path) as made:
+        yield made
 
 
 def in_git(setup: Setup) -> World:

@@ -31,7 +31,7 @@ SHAPES = {  # design §12
 }
 STATUS = (
     "version pid state problems uptime_seconds models workspaces queue counters notices "
-    "next_wake last_dream purses sizes"
+    "next_wake last_dream purses sizes channels"
 )
 COUNTERS = (
     "events decisions model_calls ticks_skipped runs tool_calls denied "
@@ -425,7 +425,7 @@ async def test_a_broken_policy_file_of_a_trusted_workspace_is_told_once(setup: S
 
 
 def journal(setup: Setup) -> str:
-    return "".join(file.read_text() for file in (setup.folder / "home/journal").rglob("*.jsonl"))
+    return "".join(file.read_text() for file in (setup.folder / "home/state/journal").rglob("*.jsonl"))
 
 
 async def test_an_undo_tells_of_the_questions_that_have_left_the_machine(setup: Setup) -> None:

@@ -167,6 +167,21 @@ async def test_nothing_new_costs_nothing_and_changes_nothing(world: World) -> No
     assert (len(world.setup.actor.prompts), world.tree()) == (asked, tree)
 
 
+async def test_noise_is_read_once(world: World) -> None:
+    """A look at a quiet home's journal costs what is new in it, not all that was ever noise."""
+    await world.tell(PORT)
+    world.answers()
+    await world.dream()
+    dream = world.memory.dreamer._dream
+    await world.written()
+    assert await dream.unlearned(5) == 0
+    read = dream._noise[1]
+    assert read > world.store.load().cursor
+    assert dream._d.journal.after(read, limit=9) == []
+    await world.tell("Remember: the staging server has port 8443.")
+    assert await dream.unlearned(5) == 1
+
+
 async def test_what_is_wrong_goes_back_once_with_its_reasons_and_is_then_dropped_alone(world: World) -> None:
     """I6, and the repair round: the operation is dropped, not the batch."""
     first, second = await world.tell(PORT, "Remember that since yesterday the staging server has port 8443.")
@@ -391,6 +406,24 @@ async def test_a_poisoned_batch_is_put_aside_after_three_tries_and_later_ones_go
     assert world.texts() == ["The staging server has port 8443."]
 
 
+async def test_two_poisoned_groups_of_one_batch_are_both_put_aside(setup: Setup) -> None:
+    """I17: they do not take turns at being the first to fail."""
+    setup.second = True
+    async with world_of(setup) as world:
+        told = {"source": "owner", "kind": "told", "text": {"message": PORT}}
+        for workspace in ("app", "lib"):
+            await world.note("event.received", told, tier="owner", ws=workspace)
+        for _ in range(2 * TRIES):
+            world.setup.actor.script.clear()
+            world.setup.actor.add(*[says("I would rather talk."), ModelProtocolError("prose")] * 2)
+            await world.dream()
+            await world.bench.advance(3600)
+        world.setup.actor.script.clear()
+        await world.written()
+        assert [one["ws"] for one in world.lines("dream.dead")][-2:] == ["app", "lib"]
+        assert world.store.load().cursor > 0
+
+
 async def test_a_generation_that_search_would_find_less_in_is_not_committed(world: World) -> None:
     """I19: the recall gate."""
 
@@ -592,3 +625,75 @@ async def test_what_is_forgotten_is_nowhere(world: World) -> None:
     assert (await world.memory.desk.undo(1))["generation"] == 1
     assert world.texts() == ["The staging server has port 8443."]
     assert format_line(world.store.load().entries[0]) in world.everything()
+
+
+async def test_what_is_forgotten_leaves_no_word_in_what_was_proposed_or_done(world: World) -> None:
+    """Also where JSON writes it otherwise than it is."""
+    said = 'The flag "new-login" is for beta users.'
+    (source,) = await world.tell(f"Remember: {said}")
+    world.answers(ADD(source, said, "login.secret-plan", reason="the secret plan"))
+    await world.dream()
+    (made,) = world.store.load().entries
+    (gone,) = await world.tell(f"Not so any more: {said}")
+    await world.memory.keeper.pin(made.id, pinned=True)
+    world.answers(OP("retire", made.id, gone))
+    assert (await world.dream())["proposals"]
+    world.store.forget(made.id, world.setup.clock.now())
+    for words in ("new-login", "secret-plan", "secret plan"):
+        assert words not in world.everything()
+    assert (await world.memory.desk.verify(None))["problems"] == []
+
+
+async def test_what_is_forgotten_is_not_learned_again_after_an_undo(world: World) -> None:
+    (first,) = await world.tell(PORT)
+    world.answers(ADD(first, LINE, "deploy.host"))
+    await world.dream()
+    name = world.store.load().entries[0].id
+    await world.memory.keeper.forget(name)
+    await world.memory.desk.undo(1)
+    assert world.store.load().cursor == 0
+    (second,) = await world.tell("Remember: the staging server has port 8443.")
+    world.answers(ADD(first, "Deploys run on Hetzner; port 9090.", "deploy.place"),
+                  ADD(second, "The staging server has port 8443.", "staging.port"))  # fmt: skip
+    world.answers()
+    await world.dream()
+    assert world.texts() == ["The staging server has port 8443."]
+
+
+async def test_an_undo_while_it_dreams_leaves_nothing_out(world: World) -> None:
+    """I13: tree and cursor go back together, so what the undone dream had read is read again."""
+    (first,) = await world.tell(PORT)
+    world.answers(ADD(first, LINE, "deploy.host"))
+    await world.dream()
+    (second,) = await world.tell("Remember: the staging server has port 8443.")
+
+    async def meanwhile(_: Prompt) -> Sequence[StreamPart]:
+        world.store.undo(1)
+        return proposes(ADD(second, "The staging server has port 8443.", "staging.port"))
+
+    world.setup.actor.add(meanwhile)
+    world.answers(ADD(first, LINE, "deploy.host"), ADD(second, "The staging server has port 8443.", "staging.port"))
+    await world.dream()
+    assert world.texts() == [LINE, "The staging server has port 8443."]
+
+
+@pytest.mark.parametrize("name", ["MEMORY.md", "topics/ws-app.deploy.md"])
+async def test_an_editor_that_was_open_since_before_the_dream_brings_nothing_back(world: World, name: str) -> None:
+    """I5, I10, I22: an old line is no word of the owner's, and what is not in an old copy was not taken out of it."""
+    world.seed(
+        entry("aaaa0001", "deploy.host", LINE, trust=Tier.LOCAL), entry("aaaa0002", "deploy.day", "Every Monday.")
+    )
+    file = world.bench.ground.place.memory / "current" / name
+    opened = file.read_text()
+    moved, fresh = await world.tell("Deploys moved from Hetzner to Fly.io, port 9191.", "Deploys end at noon.")
+    world.answers(OP("supersede", "aaaa0001", moved, "Deploys moved from Hetzner to Fly.io, port 9191."),
+                  ADD(fresh, "Deploys end at noon.", "deploy.end"))  # fmt: skip
+    await world.dream()
+    file.write_text(opened.replace("Every Monday.", "Every Tuesday."))
+    now = world.store.load()
+    expected = ["Deploys end at noon.", "Deploys moved from Hetzner to Fly.io, port 9191.", "Every Tuesday."]
+    assert sorted(one.text for one in now.entries) == expected
+    assert {one.scope for one in now.entries} == {"app"}
+    file.write_text(opened.replace("port 9090", "port 4711"))
+    (mine,) = [one for one in world.store.load().entries if "4711" in one.text]
+    assert (mine.text, mine.scope, mine.trust) == ("Deploys run on Hetzner, port 4711.", "app", Tier.OWNER)

@@ -103,6 +103,17 @@ def test_each_command_is_told_with_every_opinion_and_the_verdict_with_what_decid
     assert row["reason"] in shown.splitlines()[-1]
 
 
+def test_it_tells_which_hosts_a_command_would_reach(ground: Ground) -> None:
+    rules = '[[policy.rules]]\nverdict = "deny"\nhost = "*.internal.example.org"\n'
+    ground.workspace(more=f'[policy]\nhosts = ["packages.example.org", "*.example.org"]\n{rules}')
+    reached = ["packages.example.org", "*.example.org", "-*.internal.example.org"]
+    row = ground.one("make all && ls", "--level", "project")
+    assert [each["hosts"] for each in row["commands"]] == [reached, []]
+    assert f"   reaches {', '.join(reached)}" in ground.explain("make all", "--level", "project").out.splitlines()
+    for words in (("--level", "sandboxed"), ("--level", "project", "--taint", "collaborator")):
+        assert ground.one("make all", *words)["commands"][0]["hosts"] == []
+
+
 def test_a_line_that_is_not_plain_has_no_plan_but_a_reason_and_a_rewrite(ground: Ground) -> None:
     row = ground.one("echo hi > out.txt")
     assert (row["verdict"], row["plan"]) == ("deny", None)

@@ -141,3 +141,81 @@ async def test_a_deleted_protected_file_is_asked_about_and_comes_back(setup: Set
         await bench.answer(False)
         names, _ = await landed(bench, run)
     assert names == {"made.txt"}
+
+
+async def test_what_a_check_writes_again_after_a_no_does_not_land(setup: Setup) -> None:
+    check = {"kind": "command", "command": "python3 generate.py x"}
+    setup.write("generate.py", GENERATE.replace("made.txt", ".gitattributes"))
+    setup.actor.add(says("", use("finish", answer="done", checks=[check])))
+    async with setup.running() as bench:
+        run = await bench.tell()
+        await bench.answer(False)
+        names, _ = await landed(bench, run)
+    assert names == set()
+
+
+@pytest.mark.parametrize(
+    ("program", "path"),
+    [
+        ("os.symlink('/etc/passwd', 'AGENTS.md')", "AGENTS.md"),
+        ("os.symlink('made', '.github')", ".github"),
+        ("os.mkdir('.github'); os.symlink('../made', '.github/workflows')", ".github/workflows"),
+    ],
+)
+async def test_a_link_in_the_place_of_what_is_protected_is_asked_about(setup: Setup, program: str, path: str) -> None:
+    setup.write("generate.py", f"import os; {program}; open('made.txt', 'w').write('made')\n")
+    setup.actor.add(says("", RUN), says("", use("finish", answer="done")))
+    async with setup.running() as bench:
+        run = await bench.tell()
+        assert f"land with {path}?" in str((await bench.question())["question"])
+        await bench.answer(False)
+        names, _ = await landed(bench, run)
+    assert names == {"made.txt"}
+
+
+async def test_a_yes_to_a_file_is_none_to_running_it(setup: Setup) -> None:
+    setup.write("generate.py", "import os; os.chmod('AGENTS.md', 0o755)\n")
+    write = use("write", path="AGENTS.md", content="by hand\n")
+    setup.actor.add(says("", write), says("", RUN), says("", use("finish", answer="done")))
+    async with setup.running() as bench:
+        run = await bench.tell()
+        await bench.answer()
+        assert "new file mode 100755" in str((await bench.question())["question"])
+        await bench.answer()
+        names, _ = await landed(bench, run)
+    assert names == {"AGENTS.md"}
+
+
+async def test_no_commit_on_the_way_holds_what_was_neither_shown_nor_allowed(setup: Setup) -> None:
+    setup.write("generate.py", GENERATE + "if sys.argv[1] == 'back': path.unlink()\n")
+    setup.write("later.txt", "later\n")
+    git(setup.root, "add", "-A")
+    git(setup.root, "commit", "-qm", "Ground")
+    setup.actor.add(
+        says("", RUN), says("", use("git_commit", message="First")),
+        says("", use("shell", command="python3 generate.py back"), use("edit", path="later.txt", old="later", new="l")),
+        says("", use("git_commit", message="Second")), says("", use("finish", answer="done")),
+    )  # fmt: skip
+    async with setup.running() as bench:
+        run = await bench.tell()
+        names, _ = await landed(bench, run)
+        assert await bench.stores.approvals.find(Query()) == ()
+        branch = (await bench.run(run)).branch
+    assert names == {"made.txt", "later.txt"}
+    assert "First" in git(setup.root, "log", "-1", "--format=%B", str(branch))
+
+
+async def test_what_a_run_mends_after_the_question_lands_too(setup: Setup) -> None:
+    """The checks fail once the owner has answered, so the run goes on: what it then changes is committed as well."""
+    count = "import pathlib, sys; f = pathlib.Path('count'); n = len(f.read_text()) if f.exists() else 0\n"
+    setup.write("flaky.py", count + "f.write_text('x' * (n + 1)); sys.exit(n == 1)\n")
+    setup.write(".gitignore", "count\n")
+    git(setup.root, "add", "-A")
+    git(setup.root, "commit", "-qm", "Ground")
+    finish = says("", use("finish", answer="done", checks=[{"kind": "command", "command": "python3 flaky.py"}]))
+    setup.actor.add(says("", RUN), finish, says("", use("write", path="later.txt", content="later\n")), finish)
+    async with setup.running() as bench:
+        run = await bench.tell()
+        await bench.answer()
+        names, _ = await landed(bench, run)
+    assert names == {"made.txt", "later.txt", WORKFLOW}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.engine_bench import Bench, Setup, age, open_setup
+from tests.engine_bench import Bench, Hooked, Hooks, Setup, age, forever, open_setup
 from tests.fakes import decides, files, says, use
 
 from kairosd.core.decisions import Verdict
@@ -16,7 +17,7 @@ from kairosd.core.events import EventState, Tier
 from kairosd.core.messages import Prompt, Usage
 from kairosd.core.runs import ParkedOn, RunState
 from kairosd.core.workspaces import World
-from kairosd.errors import ModelProtocolError, ModelRefusedError, ModelUnavailableError
+from kairosd.errors import ModelProtocolError, ModelRefusedError, ModelUnavailableError, StoreError
 from kairosd.ports import Query
 
 pytestmark = pytest.mark.anyio
@@ -435,18 +436,19 @@ async def test_while_the_model_is_away_events_wait_and_the_owner_hears_of_it_onc
         event = await bench.hint()
         waiting = await bench.stores.events.get(event.id)
         assert (waiting.state, waiting.tries) == (EventState.PENDING, 0)
-        assert "scripted" in str((await bench.engine.desk.status())["models"]) or bench.engine.asking.down
         await bench.advance(14)
         assert len(setup.decider.prompts) == 1
         for number, seconds in enumerate((1, 30, 60), start=2):
             await bench.advance(seconds)
             assert len(setup.decider.prompts) == number
+            down = (await bench.engine.desk.status())["models"][0]["down"]  # type: ignore[index, call-overload]
+            assert down == ("no route" if number == 3 else None)  # one or two failures are no outage
         assert (await bench.stores.events.get(event.id)).state is EventState.SETTLED
         verdicts = [made.verdict for made in await bench.decisions()]
         assert verdicts == [Verdict.UNUSABLE] * 3 + [Verdict.IGNORE]
         assert "no route" in (await bench.decisions())[0].reason
         assert [notice.key.split(":")[0] for notice in await bench.notices()] == ["model-down", "model-up"]
-        assert bench.engine.asking.down == {}
+        assert bench.engine.asking.breakers.down == {}
 
 
 async def test_the_providers_own_delay_is_kept(setup: Setup) -> None:
@@ -455,8 +457,9 @@ async def test_the_providers_own_delay_is_kept(setup: Setup) -> None:
         await bench.hint()
         await bench.advance(119)
         assert len(setup.decider.prompts) == 1
-        await bench.advance(1)
+        await bench.advance(1 + 120 / 10)  # a tenth more at most, so that many clients do not come back at once
         assert len(setup.decider.prompts) == 2
+        assert await bench.notices() == []  # busy, and not away
 
 
 async def test_a_refused_key_does_not_use_up_events(setup: Setup) -> None:
@@ -531,7 +534,7 @@ async def test_a_missing_workspace_is_said_once_and_comes_back_without_a_call(se
             assert not await bench.tick()
         assert (await bench.engine.desk.workspaces())[0]["state"] == "watched"
     assert setup.decider.prompts == []
-    lines = (setup.folder / "home/journal").rglob("*.jsonl")
+    lines = (setup.folder / "home/state/journal").rglob("*.jsonl")
     said = "".join(path.read_text() for path in lines)
     assert (said.count('"workspace.missing"'), said.count('"workspace.back"')) == (1, 1)
 
@@ -600,3 +603,66 @@ async def test_trust_given_while_the_model_is_asked_is_kept(setup: Setup) -> Non
     async with setup.running() as bench:
         await bench.hint()
         assert (await bench.engine.desk.workspaces())[0]["trusted"]
+
+
+async def test_a_stop_while_the_model_is_asked_is_no_fault_of_the_events(setup: Setup) -> None:
+    setup.decider.add(decides("ignore"))
+    setup.decider.held.clear()
+    async with setup.running() as bench:
+        event = await bench.hint()
+        for task in bench.tasks:
+            task.cancel()
+        await asyncio.gather(*bench.tasks, return_exceptions=True)
+        found = await bench.stores.events.get(event.id)
+    assert (found.state, found.tries) == (EventState.PENDING, 0)
+
+
+def failing_once(store: str, method: str) -> Hooks:
+    left = ["the disk is full"]
+
+    async def hook(real: object, *given: object, **named: object) -> object:
+        if left:
+            raise StoreError(left.pop())
+        return await real(*given, **named)  # type: ignore[operator]
+
+    return {store: {method: hook}}
+
+
+async def test_a_batch_that_cannot_be_given_back_at_once_is_given_back_later(setup: Setup) -> None:
+    setup.decider.add(ModelUnavailableError("away"), decides("ignore"))
+    setup.hooks, setup.failures = failing_once("events", "release"), True
+    async with setup.running() as bench:
+        event = await bench.hint()
+        await bench.advance(120)
+        assert (await bench.stores.events.get(event.id)).state is EventState.SETTLED
+        assert Verdict.ASKED not in [made.verdict for made in await bench.decisions()]
+
+
+async def test_a_wake_that_cannot_be_written_down_is_still_due(setup: Setup) -> None:
+    setup.decider.add(decides("wait", wake_seconds=600), decides("ignore"))
+    async with setup.running() as bench:
+        await bench.hint()
+        due = bench.engine.inbox.next_wake("app")
+        bench.engine.inbox._events = Hooked(bench.stores.events, failing_once("", "add")[""])  # type: ignore[assignment]
+        await bench.advance(601)
+        with pytest.raises(StoreError):
+            await bench.engine.inbox.tick("app")
+        assert bench.engine.inbox.next_wake("app") == due
+        assert await bench.tick()
+    assert len(setup.decider.prompts) == 2
+
+
+async def test_a_stop_right_after_a_decision_was_written_ends_the_initiative(setup: Setup) -> None:
+    async def hook(real: object, *given: object, **named: object) -> object:
+        await real(*given, **named)  # type: ignore[operator]
+        await forever()
+
+    setup.decider.add(decides("ignore"))
+    setup.hooks = {"decisions": {"conclude": hook}}
+    async with setup.running() as bench:
+        event = await bench.hint()
+        for task in bench.tasks:
+            task.cancel()
+        await asyncio.wait(bench.tasks, timeout=2)
+        assert all(task.cancelled() for task in bench.tasks)
+        assert (await bench.stores.events.get(event.id)).state is EventState.SETTLED

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -111,3 +113,39 @@ async def test_the_index_is_made_anew_without_a_daemon(setup: Setup, capsys: pyt
     assert await asyncio.to_thread(reindex, ["reindex"], place) == 0
     told = capsys.readouterr().out
     assert all(f"{count} of {layer}" in told for layer, count in expected.items())
+
+
+async def test_a_line_that_is_carried_in_keeps_its_words(setup: Setup) -> None:
+    setup.workspace = "trusted = true"
+    note = "2. The port is 8080. It runs on nginx - behind a proxy\n-" + " " * 200_000 + "x\n"
+    async with setup.running() as bench:
+        keeper, desk = bench.engine.memory.keeper, bench.engine.memory.desk
+        began = time.monotonic()
+        told = await keeper.carry_in(str(setup.root / "CLAUDE.md"), note, workspace=None)
+        assert time.monotonic() - began < 5
+        await desk.accept(told["proposals"][0])
+        (entry,) = await keeper.entries("app")
+    assert entry["text"] == "The port is 8080. It runs on nginx - behind a proxy"
+
+
+async def test_of_nested_workspaces_the_innermost_says_how_far_notes_are_trusted(setup: Setup) -> None:
+    setup.workspace = "trusted = true"
+    async with setup.running() as bench:
+        keeper = bench.engine.memory.keeper
+        (outer,) = keeper.workspaces
+        keeper.workspaces = (outer, replace(outer, name="vendor", path=outer.path / "vendor", trusted=False))
+        note = "The build needs node 22 and pnpm"
+        told = await keeper.carry_in(str(outer.path / "vendor/CLAUDE.md"), note, workspace=None)
+    assert (told["workspace"], told["tier"]) == ("vendor", "collaborator")
+
+
+async def test_what_retention_deletes_is_found_no_more(setup: Setup) -> None:
+    async with setup.running() as bench:
+        keeper = bench.engine.memory.keeper
+        await remembered(bench)
+        before = await keeper.search("staging deploy", workspace="app", filters={"layer": "transcript"})
+        runs = {str(one["source"]).partition("#")[0] for one in before["found"]}
+        assert runs
+        await keeper._indexer.expire(sorted(runs))
+        after = await keeper.search("staging deploy", workspace="app", filters={"layer": "transcript"})
+        assert after["found"] == []

@@ -61,7 +61,7 @@ def test_a_world_of_the_first_schema_is_kept(tmp_path: Path) -> None:
     assert migrate(path)
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT * FROM worlds").fetchall() == [
-            ("app", "f1", "2026-01-01T00:00:00+00:00", "{}")
+            ("app", "f1", "2026-01-01T00:00:00+00:00", "{}", "")
         ]
 
 

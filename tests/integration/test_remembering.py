@@ -210,3 +210,18 @@ async def test_a_memory_that_cannot_be_read_ends_no_run(setup: Setup) -> None:
         run = await bench.tell("look")
         assert (await bench.run(run)).state is not RunState.FAILED
         assert FACT not in setup.actor.prompts[-1].system
+
+
+async def test_what_memory_itself_said_is_no_evidence(setup: Setup) -> None:
+    """I11: what a run once made up is not remembered because a later one found it again."""
+    async with setup.running() as bench:
+        setup.actor.add(says("The heron deploy listens on port 7171."))
+        first = await bench.tell("tell me about the heron")
+        await written(bench, first)
+        results = await told(
+            bench, "look back", use("memory_search", question="heron deploy", layer="transcript"),
+            use("remember", text="The heron deploy listens on port 7171"),
+        )  # fmt: skip
+        assert "7171" in results[0]
+        assert "not remembered" in results[1]
+        assert memory(bench).entries == ()

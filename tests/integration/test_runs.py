@@ -13,9 +13,8 @@ from kairosd.core.events import Tier
 from kairosd.core.levels import LEVELS, Level
 from kairosd.core.messages import Message, ToolUse, Usage, UseBroken
 from kairosd.core.runs import ApprovalState, CallState, ParkedOn, RunState
-from kairosd.engine import runs
+from kairosd.engine.circles import MAX_REPEATS
 from kairosd.engine.conversation import Conversation
-from kairosd.engine.runs import MAX_REPEATS
 from kairosd.errors import (
     CheckoutError,
     DiskFullError,
@@ -86,7 +85,8 @@ async def test_that_it_landed_is_no_check(setup: Setup) -> None:
 
 
 async def test_what_failed_a_check_is_failed_and_nothing_lands(setup: Setup) -> None:
-    setup.actor.add(says("", WRITE), a_finish({"kind": "file_exists", "path": "b.txt"}))  # type: ignore[arg-type]
+    missing = a_finish({"kind": "file_exists", "path": "b.txt"})
+    setup.actor.add(says("", WRITE), missing, missing)  # type: ignore[arg-type]
     async with setup.running() as bench:
         run = await bench.run(await bench.tell())
         (notice,) = await bench.notices()
@@ -96,7 +96,7 @@ async def test_what_failed_a_check_is_failed_and_nothing_lands(setup: Setup) -> 
 
 
 async def test_a_check_that_cannot_be_made_has_not_passed(setup: Setup) -> None:
-    setup.actor.add(a_finish({"kind": "git_clean"}))  # type: ignore[arg-type]
+    setup.actor.add(a_finish({"kind": "git_clean"}), a_finish())  # type: ignore[arg-type]
     async with setup.running() as bench:
         run = await bench.run(await bench.tell())
     assert run.state is RunState.FAILED
@@ -150,8 +150,8 @@ async def test_other_calls_in_between_are_no_circle(setup: Setup) -> None:
     assert len(setup.bell.rung) == MAX_REPEATS
 
 
-async def test_too_many_turns_end_over_budget(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "MAX_TURNS", 5)
+async def test_too_many_turns_end_over_budget(setup: Setup) -> None:
+    setup.config = "[limits]\nrun_turns = 5\n"
     setup.actor.add(*[says("", use("bell", note=str(number))) for number in range(5)])
     async with setup.running() as bench:
         run = await bench.run(await bench.tell())
@@ -270,7 +270,7 @@ async def test_one_run_at_a_time_in_a_workspace(setup: Setup) -> None:
 
 
 async def test_a_run_waits_for_its_model(setup: Setup) -> None:
-    setup.actor.add(ModelUnavailableError("gone"), ModelUnavailableError("gone"), says("back"))
+    setup.actor.add(*[ModelUnavailableError("gone")] * 3, says("back"))
     async with setup.running() as bench:
         run = await bench.tell()
         await bench.advance(60)
@@ -496,10 +496,10 @@ async def test_a_rule_made_after_a_crash_holds_for_an_effect_that_was_found_undo
 
 
 async def test_a_result_that_did_not_reach_the_transcript_is_told_after_the_crash(setup: Setup) -> None:
-    async def append(real: object, run: str, entry: dict[str, object]) -> None:
-        if entry["kind"] == "result":
+    async def append(real: object, run: str, *entries: dict[str, object]) -> None:
+        if any(entry["kind"] == "result" for entry in entries):
             await forever()
-        await real(run, entry)  # type: ignore[operator]
+        await real(run, *entries)  # type: ignore[operator]
 
     setup.hooks = {"transcripts": {"append": append}}
     run = await crash_at(setup, state=CallState.SUCCEEDED)
@@ -513,9 +513,9 @@ async def test_a_result_that_did_not_reach_the_transcript_is_told_after_the_cras
 async def test_a_crash_between_the_last_word_and_its_end_asks_the_model_nothing_more(setup: Setup, last: str) -> None:
     """The turn is in the transcript, and whatever was to follow it is not."""
 
-    async def append(real: object, run: str, entry: dict[str, object]) -> None:
-        await real(run, entry)  # type: ignore[operator]
-        if entry["kind"] == ("turn" if last == "words" else "result"):
+    async def append(real: object, run: str, *entries: dict[str, object]) -> None:
+        await real(run, *entries)  # type: ignore[operator]
+        if any(entry["kind"] == ("turn" if last == "words" else "result") for entry in entries):
             await forever()
 
     setup.hooks = {"transcripts": {"append": append}}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kairosd.core.events import Tier
-from kairosd.core.search import Layer, Passage, Query
+from kairosd.core.search import Layer, Passage, Question
 from kairosd.core.spans import Span
 from kairosd.errors import StoreError
 from kairosd.store.search import WORK, SearchIndex
@@ -30,7 +30,7 @@ def entry(source: str, text: str, **about: object) -> Passage:
 
 
 def sources(index: SearchIndex, question: str, **about: object) -> list[str]:
-    return [found.passage.source for found in index.search(Query(question, **about), today=TODAY)]  # type: ignore[arg-type]
+    return [found.passage.source for found in index.search(Question(question, **about), today=TODAY)]  # type: ignore[arg-type]
 
 
 def test_finds_inflected_and_irregular_words(index: SearchIndex) -> None:
@@ -104,7 +104,7 @@ def test_the_same_source_again_takes_the_place_of_the_first(index: SearchIndex) 
     assert sources(index, "9090") == []
     assert sources(index, "8080") == ["m:1"]
     assert index.marks() == {"generation": "2"}
-    index.replace(Layer.MEMORY, [entry("m:2", "host hetzner")], {})
+    index.replace(Layer.MEMORY, [entry("m:2", "host hetzner")], marks={})
     assert index.counts() == {"memory": 1}
     assert sources(index, "8080") == []
 
@@ -145,3 +145,33 @@ def test_an_index_of_another_form_is_made_anew(tmp_path: Path) -> None:
     index.close()
     assert index.marks() == {}
     assert index.counts() == {}
+
+
+def test_a_damaged_index_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "search.db"
+    path.write_bytes(b"no database at all" * 500)
+    index = SearchIndex(path)
+    with pytest.raises(StoreError, match="begins anew"):
+        index.marks()
+    index.put([entry("m:1", "port 9090")], {})
+    assert sources(index, "port") == ["m:1"]
+    index.close()
+
+
+def test_what_is_dropped_is_not_in_the_files_either(index: SearchIndex, tmp_path: Path) -> None:
+    index.put([entry(f"m:{number}", f"filler number {number}") for number in range(300)], {})
+    turns = [entry(f"r#{n}", "zanzibar", layer=Layer.TRANSCRIPT, thread="r", position=n) for n in range(3)]
+    index.put([entry("m:x", "the quagga is here"), *turns], {})
+    index.drop(["m:x"])
+    assert not any(b"quagga" in path.read_bytes() for path in tmp_path.iterdir())
+    index.drop_threads(["r"])
+    assert not any(b"zanzibar" in path.read_bytes() for path in tmp_path.iterdir())
+    assert sources(index, "zanzibar quagga") == []
+
+
+def test_what_somebody_else_overtook_is_not_added(index: SearchIndex) -> None:
+    """Else a reindex beside the daemon would leave out what the daemon had only just read past."""
+    assert index.put([entry("m:1", "port")], {"journal": "5"}, over={"journal": ""})
+    index.clear()
+    assert not index.put([entry("m:2", "port")], {"journal": "9"}, over={"journal": "5"})
+    assert (index.marks(), index.counts()) == ({}, {})

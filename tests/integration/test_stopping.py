@@ -57,7 +57,7 @@ async def test_a_record_that_fails_is_tried_until_it_is_written(setup: Setup) ->
     setup.actor.held.clear()
     async with setup.running() as bench:
         run = await bench.tell()
-        bench.ground.place.state.mkdir()
+        bench.ground.place.state.mkdir(exist_ok=True)
         assert await bench.engine.desk.stop(None) == {"stopped": [run], "recorded": False, "marked": True}
         assert bench.ground.place.stop_mark.exists()
         with pytest.raises(TransitionError, match="record"):
@@ -99,7 +99,7 @@ async def test_a_mark_makes_the_next_start_begin_stopped(setup: Setup) -> None:
     setup.actor.held.clear()
     async with setup.running() as bench:
         run = await bench.tell()
-    bench.ground.place.state.mkdir()
+    bench.ground.place.state.mkdir(exist_ok=True)
     bench.ground.place.stop_mark.touch()
     async with setup.running() as bench:
         assert (await bench.run(run)).state is RunState.CANCELLED

@@ -17,7 +17,7 @@ from tests.servers import ModelServer, Reply, Request
 from kairosd.config import ModelSection
 from kairosd.core.json import JsonObject
 from kairosd.core.levels import Permission
-from kairosd.core.messages import Prompt, StreamPart, ToolSpec, ToolUse, UseBroken
+from kairosd.core.messages import Done, Prompt, StreamPart, TextDelta, ToolSpec, ToolUse, Usage, UseBroken
 from kairosd.core.runs import Call, CallState, RunState
 from kairosd.engine.turns import READS_AT_ONCE
 from kairosd.errors import ModelError, ModelProtocolError, ModelRefusedError, ModelUnavailableError, ToolError
@@ -534,3 +534,74 @@ async def test_turns_are_counted_by_the_transcript_whatever_a_crash_cut_off(setu
     async with setup.running() as bench:
         await bench.quiet()
         assert (await bench.run(run)).turns == 2
+
+
+@dataclass
+class Command(Timed):
+    """A command that ends, and fails."""
+
+    async def run(self, arguments: JsonObject, context: ToolContext) -> ToolAnswer:
+        self.rung.append(context.call)
+        return ToolAnswer("[exit 1]\n[no output]", failed=True)
+
+
+async def test_what_a_failed_command_cancels_stays_cancelled_over_a_kill(setup: Setup) -> None:
+    command, rings = Command(ToolSpec("shell", "Runs.", SCHEMA), True, Permission.NOTIFY), ring()
+    setup.actor.add(says("", use("shell", name="1"), use("ring", name="2")), says("done"))
+    setup.tools = [command, rings]
+
+    def has_ended(call: Call, state: CallState) -> bool:
+        return call.tool == "shell" and state is CallState.SUCCEEDED
+
+    setup.hooks = hanging("runs", "move_call", at=has_ended, first=False)
+    async with setup.running() as bench:
+        run = str((await bench.engine.desk.tell("work", "app", folder=None))["run"])
+        await asyncio.sleep(0.3)
+    setup.hooks = {}
+    async with setup.running() as bench:
+        await bench.quiet()
+        _, told = results(await bench.stores.transcripts.read(run))
+    assert (len(command.rung), rings.rung) == (1, [])
+    assert told.startswith("not made: the shell before it failed")
+
+
+async def test_reads_that_are_all_asked_about_have_one_row_each(setup: Setup) -> None:
+    for number in range(3):
+        setup.write(f"{number}.pem", "a key")
+    setup.actor.add(says("", *(use("read", path=f"{number}.pem") for number in range(3))), says("done"))
+    async with setup.running() as bench:
+        run = await bench.tell()
+        for answered in range(3):
+            rows = [call.state for call in await bench.calls(run, "read")]
+            assert rows[answered] is CallState.PARKED
+            await bench.answer()
+            await bench.quiet()
+        rows = [call.state for call in await bench.calls(run, "read")]
+        assert (await bench.run(run)).state is RunState.DONE_UNCHECKED
+    assert rows == [CallState.SUCCEEDED] * 3
+
+
+async def test_words_that_were_cut_are_no_answer_and_a_refusal_is_none_either(setup: Setup) -> None:
+    setup.actor.add((TextDelta("First I"), Done("length", Usage(9, 9))), says("", use("bell")), says("done"))
+    setup.actor.add((TextDelta("I will not."), Done("refusal", Usage(9, 9))))
+    async with setup.running() as bench:
+        went_on, refused = await bench.run(await bench.tell()), await bench.run(await bench.tell())
+    assert (went_on.state, went_on.result, went_on.turns) == (RunState.DONE_UNCHECKED, "done", 3)
+    assert (refused.state, refused.result) == (RunState.FAILED, "the model refuses: I will not.")
+
+
+@pytest.mark.parametrize("stall", ["before", "after"])
+async def test_a_call_whose_words_cannot_be_stored_is_the_same_after_a_kill(setup: Setup, stall: str) -> None:
+    rings = ring()
+    rings.stall = stall
+    breaking(setup, Cut(*calls_of(ToolUse("\ud800", "ring", {"name": "half a sign: \ud83d"}))))
+    setup.tools = [rings]
+    async with setup.running() as bench:
+        run = str((await bench.engine.desk.tell("work", "app", folder=None))["run"])
+        await asyncio.sleep(0.3)
+    rings.stall = ""
+    async with setup.running() as bench:
+        await bench.quiet()
+        calls = [call.id for call in await bench.stores.runs.calls(run)]
+    assert rings.rung == calls
+    assert len(calls) == 1

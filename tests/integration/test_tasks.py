@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +43,7 @@ class Work:
     limits: list[float] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
     tell: str = "its end"
+    line: str = "make all"
 
     spec = ToolSpec("work", "Works.", {"type": "object", "properties": {"note": {"type": "string"}}})
     permission = Permission.NOTIFY
@@ -59,7 +60,7 @@ class Work:
         return {}
 
     async def run(self, arguments: JsonObject, context: ToolContext) -> ToolAnswer:
-        errand = Errand(context.call, "make all", start=self._start, told=lambda _, most: f"{self.tell} within {most}")
+        errand = Errand(context.call, self.line, start=self._start, told=lambda _, most: f"{self.tell} within {most}")
         outcome = await (context.background.run(errand) if context.background else self._start(1))
         return ToolAnswer(f"task {outcome.id}" if isinstance(outcome, Task) else f"exit {outcome.code}")
 
@@ -275,6 +276,79 @@ async def test_a_command_that_breaks_in_the_background_is_lost_too(setup: Setup)
         (task,) = await bench.stores.tasks.of_run(run.id)
         assert (task.state, task.result) == (TaskState.LOST, "the executor process died")
         assert (await bench.run(run.id)).state is RunState.DONE_UNCHECKED
+
+
+async def test_the_end_is_no_more_trusted_than_its_run_is_by_then(setup: Setup) -> None:
+    work = Work()
+    setup.actor.add(says("", use("work")), says("done"))
+    async with setup.running() as bench:
+        run = await started(setup, bench, work)
+        await bench.stores.runs.update(replace(await bench.run(run.id), taint=Tier.PUBLIC))
+        setup.actor.add(says("done"))
+        work.may_end.set()
+        await ended(bench)
+        (event,) = await task_events(bench)
+        assert event.tier is Tier.PUBLIC
+
+
+async def test_no_secret_of_its_command_is_written_down(setup: Setup) -> None:
+    work = Work(line=f"curl -u me:{SECRET} https://example.org")
+    setup.actor.add(says("", use("work")), says("done"))
+    async with setup.running() as bench:
+        run = await started(setup, bench, work)
+        setup.actor.add(says("done"))
+        work.may_end.set()
+        await ended(bench)
+        (task,) = await bench.stores.tasks.of_run(run.id)
+        (event,) = await task_events(bench)
+        assert SECRET not in f"{task} {event}"
+        assert task.command.startswith("curl")
+    lines = [path.read_text() for path in (setup.folder / "home").rglob("*.jsonl")]
+    assert any("task.started" in text for text in lines)
+    assert not [text for text in lines if "task.started" in text and SECRET in text]
+
+
+async def test_an_end_that_cannot_be_told_is_lost_and_holds_no_run(setup: Setup) -> None:
+    class Unspeakable(str):
+        def __format__(self, spec: str) -> str:
+            raise RuntimeError("cannot be told")
+
+    work = Work(tell=Unspeakable())
+    setup.actor.add(says("", use("work")), says("done"))
+    async with setup.running() as bench:
+        run = await started(setup, bench, work)
+        setup.actor.add(says("it is lost"))
+        work.may_end.set()
+        await ended(bench)
+        (task,) = await bench.stores.tasks.of_run(run.id)
+        assert task.state is TaskState.LOST
+        assert (await bench.run(run.id)).state is RunState.DONE_UNCHECKED
+
+
+async def test_a_call_behind_finish_does_not_end_a_run_before_its_task(setup: Setup) -> None:
+    work = Work()
+    setup.actor.add(says("", use("work")), says("", use("finish", answer="done"), use("status")))
+    async with setup.running() as bench:
+        run = await started(setup, bench, work)
+        assert (await bench.run(run.id)).parked_on is ParkedOn.TASK
+        setup.actor.add(says("make failed with 3"))
+        work.may_end.set()
+        await ended(bench)
+        assert (await bench.run(run.id)).result.startswith("make failed with 3")
+
+
+async def test_a_call_that_is_cut_while_its_task_is_written_leaves_none_running(setup: Setup) -> None:
+    async def begin(real, *given: object, **named: object) -> None:  # type: ignore[no-untyped-def]
+        await real(*given, **named)
+        raise asyncio.CancelledError
+
+    setup.hooks = {"tasks": {"begin": begin}}
+    work = Work()
+    setup.actor.add(says("", use("work")), says("done"), says("done, but for the command"))
+    async with setup.running() as bench:
+        run = await started(setup, bench, work)
+        (task,) = await bench.stores.tasks.of_run(run.id)
+        assert (task.state, work.ended) == (TaskState.LOST, ["ended"])
 
 
 async def test_an_end_that_the_disk_refuses_is_written_when_there_is_room(setup: Setup) -> None:

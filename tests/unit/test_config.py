@@ -215,10 +215,23 @@ MODEL = '[models.{0}]\nprovider = "openai"\nmodel = "m"\nbase_url = "http://127.
 
 
 def test_roles_are_resolved_and_demanded_where_there_is_a_choice(write: Any, refused: Any) -> None:
-    assert write(MODEL.format("one")).roles.model_dump() == dict.fromkeys(("decide", "act", "dream"), "one")
+    assert write(MODEL.format("one")).roles.model_dump() == dict.fromkeys(("decide", "act", "dream", "escalate"), "one")
     two = MODEL.format("one") + MODEL.format("two")
     assert refused(two)[0] == "1: [roles] decide: say which model does this: one of one, two"
-    assert write(two + '[roles]\ndecide = "one"\nact = "two"\n').roles.dream == "two"
+    roles = write(two + '[roles]\ndecide = "one"\nact = "two"\n').roles
+    assert (roles.dream, roles.escalate) == ("two", "two")
+    assert write(two + '[roles]\ndecide = "one"\nact = "one"\nescalate = "two"\n').roles.escalate == "two"
+    wrong = '[roles]\ndecide = "one"\nact = "one"\nescalate = "twp"\n'
+    assert refused(two + wrong)[0].endswith('[roles] escalate: there is no such model; did you mean "two"?')
+
+
+def test_triggers_have_modes_and_a_mistyped_one_is_no_silent_on(write: Any, refused: Any) -> None:
+    modes = write('[initiative]\nmode = "shadow"\n[initiative.triggers]\nfiles = "on"\n').initiative.triggers
+    assert (modes.files, modes.webhook) == ("on", "")
+    (line,) = refused('[initiative.triggers]\nwebook = "shadow"\n')
+    assert line == '2: [initiative.triggers] webook: unknown key; did you mean "webhook"?'
+    (line,) = refused('[initiative.triggers]\nwebhook = "off"\n')
+    assert line.startswith("2: [initiative.triggers] webhook: must be one of")
 
 
 def test_fallbacks_exist_and_end(write: Any, refused: Any) -> None:
@@ -442,6 +455,41 @@ def test_commands_become_words_and_no_allow_is_not_an_empty_one(write: Any) -> N
     assert "allow" not in describe(write(FALLBACK))["policy"]  # type: ignore[operator]
 
 
+def test_hosts_are_patterns_and_rules_on_them_stand_alone(write: Any) -> None:
+    text = (
+        '[policy]\nhosts = ["example.org", "*.example.org:8443", "192.0.2.1"]\n'
+        '[[policy.rules]]\nverdict = "deny"\nhost = "*"\n'
+        '[[policy.rules]]\nverdict = "ask"\nargv = "make publish"\nhost = "example.org"\n'
+    )
+    config = write(FALLBACK + text)
+    assert config.policy.hosts == ("example.org", "*.example.org:8443", "192.0.2.1")
+    assert [rule.host for rule in config.policy.rules] == ["*", "example.org"]
+    shown = describe(config)["policy"]
+    assert isinstance(shown, dict)
+    assert shown["hosts"] == config.policy.hosts
+    assert write(FALLBACK).policy.hosts == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('[policy]\nhosts = ["https://example.org"]\n', '4: [policy] hosts: "https://example.org" is no host'),
+        ('[policy]\nhosts = ["*"]\n', "4: [policy] hosts: would be every host there is"),
+        ('[policy]\nhosts = ["127.1"]\n', '4: [policy] hosts: "127.1" is neither a name nor an address'),
+        ('[[policy.rules]]\nverdict = "allow"\nhost = "*"\n', "would be every host there is"),
+        ('[[policy.rules]]\nverdict = "ask"\nhost = "a.test"\n', "name with argv the command"),
+        ('[[policy.rules]]\nverdict = "deny"\nhost = "a.test"\npath = "x"\n', "leave tool and path out"),
+        (
+            '[[policy.rules]]\nverdict = "deny"\nargv = "make"\ntool = "read"\n',
+            "6: [[policy.rules]] tool: argv is about",
+        ),
+    ],
+)
+def test_a_rule_that_could_not_mean_what_it_says_is_refused(refused: Any, text: str, problem: str) -> None:
+    (found,) = refused(FALLBACK + text)
+    assert problem in found
+
+
 @pytest.mark.parametrize(
     "text", ["", " ", "a 'b'", "a $B", "a;b", "a|b", "~/x", "a *", "A=1 b", "a\nb", "a\u2028b", "[a]"]
 )
@@ -578,6 +626,7 @@ def kinds() -> dict[str, tuple[type[BaseModel], dict[str, Any]]]:
         "models": list(data["models"].values()), "workspaces": data["workspaces"], "schedules": data["schedules"],
         "github": [data["webhooks"]["github"]], **{name: [table] for name, table in data["notifiers"].items()},
         "rule": data["policy"].pop("rules"), "purse": list(data["budget"].values()),
+        "triggers": [data["initiative"].pop("triggers")],
     }  # fmt: skip
     models = {
         name.removesuffix("Section").lower(): kind
@@ -602,7 +651,7 @@ def test_the_example_says_nothing_until_it_is_uncommented() -> None:
 @pytest.mark.parametrize("name", sorted(kinds()))
 def test_the_example_shows_every_key_with_its_default(name: str) -> None:
     kind, shown = kinds()[name]
-    assert set(shown) == set(kind.model_fields) - ({"rules"} if name == "policy" else set())
+    assert set(shown) == set(kind.model_fields) - {"policy": {"rules"}, "initiative": {"triggers"}}.get(name, set())
     examples = {
         "model": {"provider", "model", "api_key_env", "fallback"},
         "roles": {"decide", "act"},

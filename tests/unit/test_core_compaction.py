@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -18,25 +18,40 @@ from kairosd.core.tokens import estimate, estimate_prompt, estimate_text
 KINDS = Kinds(frozenset({"read", "grep", "git_show"}), frozenset({"read", "grep", "git_show", "shell"}))
 GOAL = Message("user", "Goal: find out why the bell is silent")
 SUMMARY = "Done: nothing yet. Found: the bell is in bell.py. Next: ring it."
-names = st.sampled_from(["read", "grep", "git_show", "shell", "write", "notify", "finish"])
-words = st.sampled_from(["", "ok", "two\nlines", "the bell is in bell.py", "0123456789" * 30, "Glöcke " * 90])
-bodies = st.builds(lambda text, times: text * times, words, st.integers(0, 40))
-many = settings(max_examples=150, deadline=None)
+NAMES = ("read", "grep", "git_show", "shell", "write", "notify", "finish")
+WORDS = ("", "ok", "two\nlines", "the bell is in bell.py", "0123456789" * 30, "Glöcke " * 90)
+TIMES = 41  # how often words stand in a result, from never on
+# A call with its result is drawn as one number, and so are a step's words: part by part it would take far longer.
+calls = st.integers(0, len(NAMES) * len(WORDS) * len(WORDS) * TIMES * 2 - 1)
+steps = st.tuples(st.integers(0, len(WORDS) * 6 - 1), st.lists(calls, min_size=1, max_size=4))
+many = settings(max_examples=100, deadline=None)
 
 
-@st.composite
-def conversations(draw: st.DrawFn, least: int = 0) -> Messages:
+def conversations(least: int = 0) -> st.SearchStrategy[Messages]:
     """Goals with whole steps, now and then a word of the owner's between two of them."""
-    made = [draw(st.builds(Message, st.just("user"), words.map(lambda text: f"Goal: {text}")))]
-    for number in range(draw(st.integers(least, 12))):
+    return st.builds(conversation, st.sampled_from(WORDS), st.lists(steps, min_size=least, max_size=12))
+
+
+def conversation(goal: str, drawn: Sequence[tuple[int, Sequence[int]]]) -> Messages:
+    made = [Message("user", f"Goal: {goal}")]
+    for number, (said, asked) in enumerate(drawn):
         # Some servers count the ids of each turn from 0: only the step tells which result belongs to which call.
-        ids = [f"call_{each}" for each in range(draw(st.integers(1, 4)))]
-        uses = tuple(ToolUse(each, draw(names), {"path": f"{number}.py", "content": draw(words)}) for each in ids)
-        results = tuple(ToolResult(each, draw(bodies), draw(st.booleans())) for each in ids)
-        made += [Message("assistant", draw(words), uses), Message("user", results=results)]
-        if draw(st.integers(0, 5)) == 0:
+        pairs = [exchange(f"call_{each}", code, path=f"{number}.py") for each, code in enumerate(asked)]
+        uses, results = (tuple(each) for each in zip(*pairs, strict=True))
+        by_the_way, words = divmod(said, len(WORDS))
+        made += [Message("assistant", WORDS[words], uses), Message("user", results=results)]
+        if by_the_way == 0:
             made.append(Message("user", f"by the way, {number}"))
     return tuple(made)
+
+
+def exchange(identifier: str, code: int, *, path: str) -> tuple[ToolUse, ToolResult]:
+    code, name = divmod(code, len(NAMES))
+    code, content = divmod(code, len(WORDS))
+    code, text = divmod(code, len(WORDS))
+    error, times = divmod(code, TIMES)
+    use = ToolUse(identifier, NAMES[name], {"path": path, "content": WORDS[content]})
+    return use, ToolResult(identifier, WORDS[text] * times, bool(error))
 
 
 def is_whole(messages: Messages) -> bool:

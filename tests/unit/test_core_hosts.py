@@ -51,7 +51,13 @@ def test_what_is_no_pattern_says_so(text: str) -> None:
         read_pattern(text)
 
 
-@pytest.mark.parametrize("text", ["", "a", "a:", ":443", "a:0", "a:65536", "a@b:443", "a b:443", "[::1:443", "a:443\r"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "a", "a:", ":443", "a:0", "a:65536", "a@b:443", "a b:443", "[::1:443", "a:443\r", "a..:443", ".a:443",
+        "a..b:443", "..:443",
+    ],
+)  # fmt: skip
 def test_what_is_no_target_is_none(text: str) -> None:
     assert read_target(text) is None
 
@@ -71,7 +77,8 @@ def test_a_target_is_read_as_it_is_compared() -> None:
 )  # fmt: skip
 def test_addresses_that_lead_inward_are_not_the_internets(address: str) -> None:
     assert not is_public(address)
-    assert not Reach(("example.org",)).allows_address(address, 443)
+    assert not Reach(("example.org", "*", "*:80")).allows_address(address, 443)
+    assert not Reach(("*:80",)).allows_address(address, 80)
 
 
 def test_an_address_of_the_internet_or_one_that_is_listed_is_connected_to() -> None:
@@ -120,3 +127,13 @@ def test_a_workspaces_own_file_cannot_open_a_host() -> None:
     narrowed = Policy(hosts=("a.test", "b.test")).narrowed_by(own)
     reach = reach_of(narrowed, Command(("make",)), use=None)
     assert [reach.allows(host, 443) for host in ("a.test", "b.test", "evil.test")] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    "address", ["1.1.1.1", "::ffff:1.1.1.1", "::ffff:101:101", "64:ff9b::101:101", "2002:101:101::"]
+)
+def test_a_denied_address_is_not_reached_in_another_shape(address: str) -> None:
+    reach = Reach(("*",), ("1.1.1.1",))
+    assert not reach.allows_address(address, 443)
+    assert not reach.allows(address, 443)
+    assert Reach(("*",)).allows_address(address, 443)

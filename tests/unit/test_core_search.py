@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kairosd.core.english import asking_words, based
-from kairosd.core.search import Candidate, Layer, Passage, Query, columns_of, ordered, snippet
+from kairosd.core.search import Candidate, Layer, Passage, Question, columns_of, ordered, snippet
 from kairosd.core.spans import Span, span_in, span_of
 
 TODAY = date(2026, 11, 21)  # a Saturday
@@ -80,23 +80,23 @@ def test_the_answer_is_found_by_the_words_of_the_question() -> None:
 
 
 def test_what_only_asks_comes_after_what_says() -> None:
-    query = Query("which port does the proxy use")
-    found = ordered([candidate(1, 10, asks=100), candidate(2, 9)], query, today=TODAY)
+    question = Question("which port does the proxy use")
+    found = ordered([candidate(1, 10, asks=100), candidate(2, 9)], question, today=TODAY)
     assert [one.number for one in found] == [2, 1]
 
 
 def test_a_named_day_and_a_named_speaker_count() -> None:
     old = candidate(1, 10, at=AT - timedelta(days=60))
     new = candidate(2, 9, at=AT)
-    assert [one.number for one in ordered([old, new], Query("what broke yesterday?"), today=TODAY)] == [2, 1]
-    assert [one.number for one in ordered([old, new], Query("what broke?"), today=TODAY)] == [1, 2]
+    assert [one.number for one in ordered([old, new], Question("what broke yesterday?"), today=TODAY)] == [2, 1]
+    assert [one.number for one in ordered([old, new], Question("what broke?"), today=TODAY)] == [1, 2]
     ann, bob = candidate(1, 10, speaker="Ann"), candidate(2, 9.5, speaker="Bob")
-    assert [one.number for one in ordered([ann, bob], Query("what did Bob say?"), today=TODAY)] == [2, 1]
+    assert [one.number for one in ordered([ann, bob], Question("what did Bob say?"), today=TODAY)] == [2, 1]
 
 
 def test_a_snippet_shows_the_words_that_were_asked_for() -> None:
     text = f"{'before ' * 100}the proxy listens on 9090{' after' * 100}"
-    shown = snippet(text, Query("proxy port"), length=80)
+    shown = snippet(text, Question("proxy port"), length=80)
     assert "proxy listens on 9090" in shown
     assert len(shown) <= 82
     assert shown.startswith("…")
@@ -109,3 +109,10 @@ def passage(position: int, text: str) -> Passage:
 
 def candidate(number: int, score: float, *, asks: int = 0, speaker: str = "", at: datetime = AT) -> Candidate:
     return Candidate(number, score, asks, speaker, at)
+
+
+@pytest.mark.parametrize("day", ["9999-12-31", "0001-01-01"])
+def test_a_day_at_the_calendars_end_is_no_day(day: str) -> None:
+    """It has none beside it, and a search looks from midnight to midnight."""
+    with pytest.raises(ValueError, match="must be days"):
+        span_of(day, TODAY)

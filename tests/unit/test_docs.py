@@ -28,6 +28,7 @@ from kairosd.core.paths import PROTECTED_PATHS, SECRET_PATHS
 from kairosd.core.runs import APPROVAL_MOVES, CALL_MOVES, RUN_MOVES, ApprovalState, CallState, RunState
 from kairosd.core.shell.programs import parse_program, read_use
 from kairosd.core.shell.syntax import read_line
+from kairosd.core.tasks import TASK_MOVES, TaskState
 from kairosd.core.workspaces import Workspace
 from kairosd.errors import NotifierRefusedError, ShellFormError
 from kairosd.models.deps import ModelDeps
@@ -130,6 +131,7 @@ def plain(moves: Mapping[Any, Iterable[StrEnum]]) -> dict[str, set[str]]:
     [
         ("run", RUN_MOVES, RunState),
         ("tool call", CALL_MOVES, CallState),
+        ("task", TASK_MOVES, TaskState),
         ("approval", APPROVAL_MOVES, ApprovalState),
         ("notice", NOTICE_MOVES, NoticeState),
     ],

@@ -102,7 +102,7 @@ def test_repetitions_and_echoes_are_dropped_and_the_cursor_moves_past_all() -> N
     memory = (entry("aaaa0001", "parser.weeks", "The parser accepts ISO weeks."),)
     echo = line(3, "run.ended", {"state": "done", "result": "The parser accepts ISO weeks."}, id="r_1", tier="owner")
     lines = [said(1, "Deploys run on Hetzner."), said(2, "Deploys run on Hetzner!"), echo, line(9, "tick.skipped", {})]
-    made = gather(lines, memory, scrub=Scrubber(), zone=UTC, after=0)
+    made = gather(lines, memory, scrub=Scrubber(), zone=UTC)
     assert [one.source for one in made.evidence] == ["j1"]
     assert made.upto == 9
     assert dict(made.dropped) == {"repeated": 1, "echo": 1, "noise": 1}

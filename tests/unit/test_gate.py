@@ -49,6 +49,34 @@ def ruling(
 
 
 @pytest.mark.parametrize(
+    ("line", "level", "taint", "reached"),
+    [
+        ("build all", Level.SANDBOXED, Tier.OWNER, False),
+        ("build all", Level.PROJECT, Tier.OWNER, True),
+        ("build all", Level.OPEN, Tier.LOCAL, True),
+        ("change a.txt", Level.PROJECT, Tier.OWNER, True),
+        ("unheard of", Level.PROJECT, Tier.OWNER, True),  # asked about; with the owner's yes it has what its level has
+        ("look a.txt", Level.OPEN, Tier.OWNER, False),
+        ("cd src", Level.OPEN, Tier.OWNER, False),
+        ("build all", Level.OPEN, Tier.COLLABORATOR, False),
+        ("build all", Level.OPEN, Tier.PUBLIC, False),
+    ],
+)
+def test_hosts_are_reached_from_level_project_on_by_what_does_more_than_read(
+    line: str, level: Level, taint: Tier, reached: bool
+) -> None:
+    run = replace(RUN, level=int(level), taint=taint)
+    listed, command = Policy(hosts=("a.test",)), Command(tuple(line.split()))
+    assert (Gate(listed, PROGRAMS).reach(command, run=run) is not None) is reached
+    assert Gate(Policy(), PROGRAMS).reach(command, run=run) is None
+    denied = Policy(hosts=("a.test",), rules=(Rule(Ruling.DENY, host="*"),))
+    found = Gate(denied, PROGRAMS).reach(command, run=run)
+    assert found is None or not found.allows("a.test", 443)
+    (judged,) = Gate(listed, PROGRAMS).judge_plan(plan_of(line), run=run, root=Path("/app"))
+    assert (judged.reach is not None) is reached
+
+
+@pytest.mark.parametrize(
     ("line", "unasked_from"),
     [
         ("look a.txt", Level.SUGGEST),

@@ -192,6 +192,11 @@ async def test_edit_adds_a_text_once_a_run(made: Bench) -> None:
         await made.do(edit.build(), path="README.md", old="", new="hello")
     assert file.read_text() == "# Engine\nhello\nmore\n"
     made.put("b.md", "b\n")
+    await made.do(edit.build(), path="README.md", old="more", new="less")
+    await made.do(edit.build(), path="README.md", old="", new="hello")
+    file.write_text("# Another\n")
+    await made.do(edit.build(), path="README.md", old="", new="hello")
+    assert file.read_text() == "# Another\nhello\n"
     await made.do(edit.build(), path="b.md", old="", new="hello")
     assert (made.root / "b.md").read_text() == "b\nhello\n"
 

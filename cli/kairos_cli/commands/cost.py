@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from kairos_cli import moments
+from kairos_cli import calibration, moments
 from kairos_cli.client import Client
 from kairos_cli.listing import count, since
 from kairos_cli.render import Row, money, print_json, short
@@ -24,7 +24,9 @@ NAMELESS = {"run": "(no run)", "workspace": "(none)"}
 def add(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     parser.description = "What model calls took. Cached tokens are those that a provider read from its own cache."
-    parser.add_argument("--by", choices=BY, default="day", help="what it is summed up by (default day)")
+    views = parser.add_mutually_exclusive_group()
+    views.add_argument("--by", choices=BY, default="day", help="what it is summed up by (default day)")
+    views.add_argument("--calibration", action="store_true", help="what each trigger came to, by your ratings")
     parser.add_argument(
         "--since", metavar="WHEN", type=since, help=f"2h, 3d, today, yesterday or an ISO time (default {DAYS}d)"
     )
@@ -35,6 +37,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, place: Home) -> int:
     """Prints what was spent."""
     start = arguments.since or moments.now() - timedelta(days=DAYS)
+    if arguments.calibration:
+        return _calibrate(Client(place), start, as_json=arguments.json)
     query = {"by": arguments.by, "since": start.isoformat(), "limit": arguments.limit}
     found = Client(place).get("costs", query=query)
     if arguments.json:
@@ -43,6 +47,17 @@ def run(arguments: argparse.Namespace, place: Home) -> int:
         _chart(arguments.by, found)
     else:
         say(f"No model was asked since {moments.local(start.isoformat(), moments.now())}.")
+    return EXIT_OK
+
+
+def _calibrate(client: Client, start: datetime, *, as_json: bool) -> int:
+    found = client.get("calibration", query={"since": start.isoformat()})
+    if as_json:
+        print_json(found)
+    elif found:
+        calibration.show(found)
+    else:
+        say(f"Nothing was decided since {moments.local(start.isoformat(), moments.now())}.")
     return EXIT_OK
 
 

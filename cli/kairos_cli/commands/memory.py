@@ -23,26 +23,37 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.add_argument("-w", "--workspace", metavar="WS", help="only what this workspace sees")
+    either = argparse.ArgumentParser(add_help=False)  # before the verb or behind it
+    either.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="as JSON")
+    either.add_argument("-w", "--workspace", metavar="WS", default=argparse.SUPPRESS, help="as before the verb")
     verbs = parser.add_subparsers(dest="verb", metavar="show | search | why | blame | history | forget | pin | …")
-    verbs.add_parser("show", help="what is remembered, newest first (default)")
-    search = verbs.add_parser("search", help="search memory, journal and transcripts")
+    _add_looks(verbs, either)
+    forget = verbs.add_parser("forget", parents=[either], help="leave a tombstone without the text, everywhere")
+    forget.add_argument("id")
+    pin = verbs.add_parser("pin", parents=[either], help="only you change it from now on")
+    pin.add_argument("id")
+    pin.add_argument("--off", action="store_true", help="let dreams change it again")
+    what = "make the search index anew; needs no daemon, and may be stopped and gone on with"
+    verbs.add_parser("reindex", parents=[either], help=what)
+    what = f"make proposals of notes: a file, or a folder with {', '.join(NOTES[:3])}"
+    verbs.add_parser("import", parents=[either], help=what).add_argument("path", type=Path)
+
+
+def _add_looks(verbs: argparse._SubParsersAction[argparse.ArgumentParser], either: argparse.ArgumentParser) -> None:
+    verbs.add_parser("show", parents=[either], help="what is remembered, newest first (default)")
+    search = verbs.add_parser("search", parents=[either], help="search memory, journal and transcripts")
     search.add_argument("text", nargs="+", help="what you want to know")
     search.add_argument("--layer", choices=("memory", "journal", "transcript"), default="")
     search.add_argument("--kind", default="", help="user, feedback, project, reference; or a kind of journal line")
     search.add_argument("--when", default="", help='days, such as "last week", 2026-11-03 or 2026-11-01..today')
     search.add_argument("--trust", choices=("owner", "local", "collaborator", "public"), default="")
     search.add_argument("--limit", type=int, default=10)
-    verbs.add_parser("why", help="the journal lines behind an entry").add_argument("id")
-    verbs.add_parser("blame", help="each entry with the generation and the dream or run that wrote it")
-    verbs.add_parser("history", help="what is remembered no more, and why").add_argument("id", nargs="?")
-    verbs.add_parser("forget", help="leave a tombstone without the text, everywhere").add_argument("id")
-    pin = verbs.add_parser("pin", help="only you change it from now on")
-    pin.add_argument("id")
-    pin.add_argument("--off", action="store_true", help="let dreams change it again")
-    verbs.add_parser("export", help="all of it as lines, or with --json as records")
-    verbs.add_parser("reindex", help="make the search index anew; needs no daemon, and may be stopped and gone on with")
-    carry = verbs.add_parser("import", help=f"make proposals of notes: a file, or a folder with {', '.join(NOTES[:3])}")
-    carry.add_argument("path", type=Path)
+    verbs.add_parser("why", parents=[either], help="the journal lines behind an entry").add_argument("id")
+    what = "each entry with the generation and the dream or run that wrote it"
+    verbs.add_parser("blame", parents=[either], help=what)
+    history = verbs.add_parser("history", parents=[either], help="what is remembered no more, and why")
+    history.add_argument("id", nargs="?")
+    verbs.add_parser("export", parents=[either], help="all of it as lines, or with --json as records")
 
 
 def run(arguments: argparse.Namespace, place: Home) -> int:
@@ -159,7 +170,10 @@ def _blame(found: Sequence[Row]) -> None:
         ("seen", lambda row: row.get("seen")),
         ("text", lambda row: row.get("text")),
     ]
-    table(columns, found)
+    if found:
+        table(columns, found)
+    else:
+        say("Nothing is remembered yet.")
 
 
 def _history(found: Sequence[Row]) -> None:
@@ -192,7 +206,7 @@ def _exported(answer: Row) -> None:
 def _imported(answer: Row) -> None:
     count = len(_list(answer, "proposals"))
     about = f"for {one_line(answer.get('workspace'))}, trusted as {one_line(answer.get('tier'))}"
-    say(f"{one_line(answer.get('path'))}: {count} proposals {about}.")
+    say(f"{one_line(answer.get('path'))}: {count} {'proposal' if count == 1 else 'proposals'} {about}.")
     for one in _rows(answer, "refused"):
         problems = "; ".join(map(one_line, _list(one, "problems")))
         say(f"  refused: {one_line(one.get('text'))} ({problems})")

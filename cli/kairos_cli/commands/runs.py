@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from kairos_cli import moments
 from kairos_cli.client import Client
 from kairos_cli.listing import add_filters, at_column, column, id_column, show_list
-from kairos_cli.render import Row, diff, fields, money, print_json, state
+from kairos_cli.render import Row, diff, fields, money, print_json, state, task_words
 from kairos_cli.sentences import landed_directly
 from kairos_cli.terminal import clean, one_line, paint, say
 from kairosd.wire import EXIT_OK, Home
 
-_APART = ("calls", "model_calls", "diff", "merge", "result", "checks")
+_APART = ("calls", "tasks", "model_calls", "diff", "merge", "result", "checks")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace, place: Home) -> int:
     client = Client(place)
     if not arguments.id:
         columns = [at_column("created"), id_column(), column("state"), column("workspace"), column("trigger"),
-                   ("price", lambda row: money(row.get("price"))), column("branch"), column("goal")]  # fmt: skip
+                   ("price", lambda row: money(row.get("price"))), ("branch", _branch), column("goal")]  # fmt: skip
         empty = 'No runs yet. Ask for one: kairos tell "what changed in the last commit?"'
         return show_list(client, "runs", arguments=arguments, columns=columns, empty=empty)
     found = client.get("show", arguments.id)
@@ -44,13 +44,21 @@ def _show(run: Row) -> None:
         say(f"\n{clean(str(run['result'])).strip()}")
     _block("checks", run.get("checks"), words=_check)
     _block("calls", run.get("calls"), words=_call)
+    _block("in the background", run.get("tasks"), words=task_words)
     if run.get("diff"):
         say()
         diff(str(run["diff"]))
     if run.get("merge"):
         say(f"\nMerge it: {one_line(run['merge'])}")
+    elif run.get("undone"):
+        say("\nIt was undone.")
     elif landed_directly(run):
         say(f"\nIt is in your own files, not committed. Take it back: kairos undo {one_line(run.get('id'))}")
+
+
+def _branch(run: Row) -> str:
+    """Where its work is; what was undone is nowhere."""
+    return "(undone)" if run.get("undone") else one_line(run.get("branch") or "")
 
 
 def _block(heading: str, rows: object, *, words: Callable[[Mapping[str, object]], str]) -> None:

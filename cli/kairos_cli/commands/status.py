@@ -8,7 +8,7 @@ from datetime import datetime
 
 from kairos_cli import moments
 from kairos_cli.client import Client
-from kairos_cli.render import money, print_json, size, state
+from kairos_cli.render import money, print_json, size, state, task_words
 from kairos_cli.terminal import one_line, paint, say
 from kairosd.wire import EXIT_OK, Home
 
@@ -42,6 +42,11 @@ def _lines(status: Mapping[str, object], at: datetime) -> Iterator[tuple[str, st
     yield "queue", _words(status.get("queue"))
     yield "so far", _words(status.get("counters"))
     yield "notices", _words(status.get("notices"))
+    for channel in _rows(status.get("channels")):
+        why = channel.get("why")
+        yield one_line(channel.get("name")), f"may only say no: {one_line(why)}" if why else "may say yes to questions"
+    for index, task in enumerate(_rows(status.get("tasks"))):
+        yield "tasks" if index == 0 else "", f"{one_line(task.get('workspace'))}: {task_words(task)}"
     yield "next wake", _when(status.get("next_wake"), at)
     yield "last dream", _when(status.get("last_dream"), at)
     for name, purse in _pairs(status.get("purses")):
@@ -76,6 +81,7 @@ def _share(window: Mapping[str, object]) -> str:
 
 def _model(row: Mapping[str, object]) -> str:
     down = f"  {paint('does not answer', 'red')}: {one_line(row.get('down'))}" if row.get("down") else ""
+    down += f"; {one_line(row.get('instead'))} is asked instead" if row.get("instead") else ""
     return f"{one_line(row.get('role')).ljust(7)} {one_line(row.get('model'))} ({one_line(row.get('name'))}){down}"
 
 

@@ -76,7 +76,10 @@ def _mark(place: Home) -> bool:
 
 
 def _only_running(client: Client) -> str | None:
-    found = [str(row["id"]) for row in client.get("list", "runs", query={"state": "running"})]
+    parked = client.get("list", "runs", query={"state": "parked"})
+    in_background = [row for row in parked if row.get("parked_on") == "task"]
+    running = [*client.get("list", "runs", query={"state": "running"}), *in_background]
+    found = [str(row["id"]) for row in running]
     if len(found) > 1:
         listed = ", ".join(short(name) for name in found)
         raise Failure(f"which run? {listed}", fix="kairos stop ID, or kairos stop --all", code=EXIT_USAGE)
