@@ -29,6 +29,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 HELLO = {"kind": "file_contains", "path": "README.md", "text": "hello"}
+SAID = {"name": "finish", "arguments": json.dumps({"answer": "The line is there.", "checks": [HELLO]})}
 FIXTURES = {
     "fixtures": [
         {
@@ -56,14 +57,9 @@ FIXTURES = {
                 ],
             },
         },
-        {
-            "match": {"toolResultContains": "edited README.md"},
-            "response": {
-                "toolCalls": [
-                    {"name": "finish", "arguments": json.dumps({"answer": "The line is there.", "checks": [HELLO]})}
-                ]
-            },
-        },
+        {"match": {"toolResultContains": "edited README.md"}, "response": {"toolCalls": [SAID]}},
+        # How the checkout stands is told behind the results: in this protocol a message of its own, and the last one.
+        {"match": {"userMessage": "M README.md"}, "response": {"toolCalls": [SAID]}},
     ]
 }
 
