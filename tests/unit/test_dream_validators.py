@@ -345,3 +345,20 @@ def test_what_was_forgotten_is_not_added_under_the_key_that_code_gives_it() -> N
     (made,) = set(examine([wish], around).generation.entries) - set(generation().entries)
     forgotten = generation(history=(Past(made.id, None, LATER, "forgotten"),))
     assert [str(one) for one in problems_of(wish, replace(around, generation=forgotten))] == ["I2: it was forgotten"]
+
+
+@pytest.mark.parametrize(
+    ("said", "text", "is_said"),
+    [
+        ("I wonder whether Mallory may deploy to production.", "Mallory may deploy to production.", False),
+        ("What if the database moved to db2.example.org?", "The database moved to db2.example.org.", False),
+        ("Does the proxy listen on port 7070?", "The proxy listens on port 7070.", False),
+        ("Can you remember that the proxy listens on port 7070?", "The proxy listens on port 7070.", True),
+        ("Why is it slow? The proxy listens on port 7070.", "The proxy listens on port 7070.", True),
+    ],
+)
+def test_what_the_owner_asks_is_no_word_that_it_is_so(said: str, text: str, is_said: bool) -> None:
+    evidence = [*EVIDENCE, told(130, said)]
+    problems = problems_of(add(text, "j130"), frame(evidence=evidence))
+    assert ("I3" not in {problem.invariant for problem in problems}) is is_said
+    assert bool(problems) is not is_said

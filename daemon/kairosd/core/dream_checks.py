@@ -14,6 +14,7 @@ from kairosd.core.dream import WRITING, Op, Operation, apply, basis, retired, sc
 from kairosd.core.dream_dates import relative
 from kairosd.core.dream_support import (
     SUPPORT,
+    asserted,
     commands,
     foreign,
     left_out,
@@ -240,7 +241,9 @@ def _text(operation: Operation, frame: Frame) -> Iterable[Problem]:
 
 def _sourced(operation: Operation, frame: Frame) -> Iterable[Problem]:
     cited = frame.cited(operation)
-    sources = [each.text for each in cited] + [one.text for one in frame.targets(operation)]
+    # The owner's question is the owner's word, and no word that it is so.
+    told = [asserted(each.text) if each.tier is Tier.OWNER else each.text for each in cited]
+    sources = told + [one.text for one in frame.targets(operation)]
     if (share := support(operation.text, sources)) < SUPPORT:
         yield Problem("I3", f"only {share:.0%} of its words are in its sources: use the sources' own words")
     if operation.op is Op.SUPERSEDE and not stems(operation.text) & frozenset().union(

@@ -27,6 +27,8 @@ _SPELLED_WORDS = (
 _SPELLED = frozenset(_SPELLED_WORDS.split())
 _ENDINGS = ("ations", "ation", "ings", "ing", "edly", "ers", "ies", "ied", "ed", "er", "es", "ly", "s", "e")
 _NEGATIONS = re.compile(r"\b(?:not|no|never|none|nor|cannot|without|neither|nobody|nothing|\w+n['’]t)\b", re.I)
+_WONDERS = re.compile(r"\b(?:whether|wonder(?:s|ing)?|what if|suppose|imagine)\b", re.I)
+_REMINDS = re.compile(r"\b(?:remember|note|keep in mind|don['’]t forget|mind) that\b", re.I)
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+")
 
 _ORDER = re.compile(
@@ -142,6 +144,19 @@ def unsaid(text: str, sources: Sequence[str]) -> list[str]:
     """
     said = [" ".join(one for one in _SENTENCE.split(source) if not one.rstrip().endswith("?")) for source in sources]
     return min((_out_of_order(text, one) for one in (*said, " ".join(said))), key=len)
+
+
+def asserted(text: str) -> str:
+    """What somebody's words say is so: without the sentences that only ask, or wonder.
+
+    "Can you remember that the port is 9090?" asks, and says so too.
+    """
+    kept = [
+        one
+        for one in _SENTENCE.split(text)
+        if _REMINDS.search(one) or not (one.rstrip().endswith("?") or _WONDERS.search(one))
+    ]
+    return " ".join(kept)
 
 
 def _out_of_order(text: str, source: str) -> list[str]:

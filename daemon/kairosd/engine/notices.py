@@ -12,6 +12,7 @@ from kairosd.core.ids import mint
 from kairosd.core.json import JsonObject
 from kairosd.core.notices import MAX_TRIES, Notice, NoticeDraft, NoticeState, QuietHours, Severity, retry_seconds
 from kairosd.core.runs import ApprovalState
+from kairosd.core.secrets import Scrubber
 from kairosd.engine.signals import Alarm
 from kairosd.engine.supervise import Health, keep_running
 from kairosd.errors import ConfigError, KairosError, NotFoundError, NotifierError, NotifierRefusedError
@@ -68,6 +69,7 @@ class Outbox:
         self._channels: Mapping[str, Channel] = {channel.name: channel for channel in channels}
         self._quiet = quiet
         self._alarms = {channel.name: Alarm(clock) for channel in channels}
+        self._scrub = Scrubber()  # a goal holds what the owner typed, and a phone shows it to whoever passes
         self._drafts: list[NoticeDraft] = []
         self._drafted = Alarm(clock)
 
@@ -77,9 +79,10 @@ class Outbox:
         Call `ring` once they are stored.
         """
         now = self._clock.now()
+        title, body = self._scrub(draft.title).text, self._scrub(draft.body).text
         return tuple(
             Notice(
-                id=mint("n", now), key=draft.key, channel=channel.name, title=draft.title, body=draft.body,
+                id=mint("n", now), key=draft.key, channel=channel.name, title=title, body=body,
                 severity=draft.severity, state=NoticeState.QUEUED, created=now, due=now, cause=draft.cause,
                 workspace=draft.workspace,
             )
