@@ -120,7 +120,7 @@ async def test_a_run_far_longer_than_the_window_finishes(
 
 
 async def test_a_summary_is_asked_without_tools_and_paid_for(setup: Setup) -> None:
-    setup.actor.context = 8192
+    setup.actor.context = 12_000
     brain = Brain(20, reads=1, note=2000)
     setup.actor.add(*[brain] * 60)
     async with setup.running() as bench:
@@ -170,7 +170,7 @@ async def test_after_a_restart_the_prompt_is_the_same_and_the_transcript_only_gr
 
 
 async def test_after_three_failed_summaries_no_more_are_asked_for_and_the_run_goes_on(setup: Setup) -> None:
-    setup.actor.context = 8192
+    setup.actor.context = 12_000
     brain = Brain(30, reads=1, note=2000)
     brain.summaries = [ModelProtocolError("an empty answer"), says(" "), ContextTooLongError()]
     setup.actor.add(*[brain] * 80)
@@ -181,7 +181,7 @@ async def test_after_three_failed_summaries_no_more_are_asked_for_and_the_run_go
     assert brain.summed == FAILURES_MAX
     assert len([entry for entry in entries if entry.get("failed")]) == FAILURES_MAX
     prompts = turns_of(setup)
-    assert all(fits(prompt, 8192) and is_whole(prompt.messages) for prompt in prompts)
+    assert all(fits(prompt, 12_000) and is_whole(prompt.messages) for prompt in prompts)
     assert "earlier calls left out" in prompts[-1].messages[0].text
 
 

@@ -8,6 +8,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from kairosd.app.replay.replaying import Cause, Found, Report, replay
@@ -26,12 +27,12 @@ def main(arguments: Sequence[str], place: Home) -> int:
     """Replays. Exit 0: all came out as recorded; 1: something did not; 2: nothing there to be replayed."""
     chosen = _parser().parse_args(arguments)
     config = load(chosen.config, folder=Path.cwd(), place=place)
-    logging.getLogger("kairosd").setLevel(logging.CRITICAL)  # what went wrong then is told as it was, not as news
     began = SystemClock().monotonic()
     progress = _Progress(sys.stderr.isatty() and not chosen.json)
-    report = asyncio.run(
-        replay(place, config, environment=read_environment(), wanted=chosen.what, progress=progress.show)
-    )
+    with _silence():
+        report = asyncio.run(
+            replay(place, config, environment=read_environment(), wanted=chosen.what, progress=progress.show)
+        )
     progress.clear()
     seconds = SystemClock().monotonic() - began
     if chosen.json:
@@ -53,6 +54,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, metavar="FILE", help="another configuration than the home's")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     return parser
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """What went wrong then is told as it was, not as news."""
+    logger = logging.getLogger("kairosd")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 class _Progress:
