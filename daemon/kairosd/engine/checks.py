@@ -80,7 +80,7 @@ async def _look(check: JsonObject, sight: Sight) -> tuple[bool, str]:
             outcome = await git("log", "-1", "--format=%s", "--fixed-strings", f"--grep={text}")
             subject = outcome.stdout.decode("utf-8", "replace").strip()
             return bool(subject), subject or "no such commit"
-        case "changed" | "added" | "gone" | "grounded":
+        case "changed" | "added" | "gone":
             return await _of_goal(check, sight)
         case other:
             raise ToolError(f"there is no check {other}")
@@ -94,12 +94,6 @@ async def _of_goal(check: JsonObject, sight: Sight) -> tuple[bool, str]:
             left = (await sight.git("grep", "-lwF", "--untracked", "-e", text, "--", ".", *NO_PROSE)).stdout
             files = ", ".join(left.decode("utf-8", "replace").split("\n")[:10]).rstrip(", ")
             return not files, f"`{text}` is still in {files}" if files else f"`{text}` is gone"
-        case "grounded":
-            missing = check.get("missing")
-            named = (
-                ", ".join(map(str, missing)) if isinstance(missing, Sequence) and not isinstance(missing, str) else ""
-            )
-            return not named, f"the answer names what no tool has shown: {named}" if named else "all of it was seen"
         case "changed":
             but = NO_PROSE if check.get("where") else ()
             changed = await _changed(sight, base, path=path, but=but) if base else ""

@@ -27,7 +27,7 @@ from kairosd.core.dream import Op, Operation, mark_stale, retired
 from kairosd.core.dream_audit import audit
 from kairosd.core.dream_checks import Examined, Frame, Problem, examine
 from kairosd.core.events import Tier
-from kairosd.core.evidence import Evidence, gather, grouped, without_series
+from kairosd.core.evidence import gather, grouped, without_series
 from kairosd.core.journal import Note
 from kairosd.core.json import Json, JsonObject, digest
 from kairosd.core.memory import Generation
@@ -312,7 +312,7 @@ class Dream:
     async def _propose(self, group: Group, operation: Operation, *, reason: str, base: int) -> str:
         """Holds an operation for the owner. The same one is held once, whatever became of it."""
         name = f"p{digest(operation.record())[:10]}"
-        evidence = tuple(_evidence_record(one) for one in group.evidence if one.source in operation.sources)
+        evidence = tuple(one.record() for one in group.evidence if one.source in operation.sources)
         record: JsonObject = {**operation.record(), "workspace": group.workspace}
         await asyncio.to_thread(
             self._d.memory.propose, Proposal(name, reason, self._d.clock.now(), base, (record,), evidence)
@@ -340,13 +340,6 @@ def _manifest(draft: Draft, batch: Batch) -> JsonObject:
         "held": [one.record() for _, part in draft.parts for one, _ in part.held], "dropped": batch.dropped,
         "evidence": sum(len(group.evidence) for group in batch.groups), "tokens": draft.tokens, "price": draft.price,
         "calls": draft.calls,
-    }  # fmt: skip
-
-
-def _evidence_record(one: Evidence) -> JsonObject:
-    return {
-        "source": one.source, "moment": one.moment.isoformat(), "day": one.day.isoformat(), "workspace": one.workspace,
-        "tier": one.tier.label, "speaker": one.speaker, "text": one.text,
     }  # fmt: skip
 
 
