@@ -307,3 +307,9 @@ def test_plans_and_programs_do_not_load_the_parser() -> None:
     code = "import sys, kairosd.core.shell.plans, kairosd.core.shell.programs; sys.exit('tree_sitter' in sys.modules)"
     daemon = Path(__file__).resolve().parents[2] / "daemon"
     subprocess.run([sys.executable, "-c", code], cwd=daemon, check=True)
+
+
+@pytest.mark.parametrize("line", ["%1", "%{", "ab \n%{", "ab && %{x", "%*"])
+def test_a_job_of_the_shell_is_no_commands_name(line: str) -> None:
+    with pytest.raises(ShellFormError, match="cannot be a command's name"):
+        read_line(line)

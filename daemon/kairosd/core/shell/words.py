@@ -135,7 +135,8 @@ class _Reader:
             raise refusals.parenthesis(self._line, at=word.end, first=False, named=True)
         if _ASSIGNMENT.match(raw):
             raise refusals.assignment(self._line, start=word.start, end=word.end)
-        if word.text != "cd" and (not (word.globbed or word.braced) or word.text in refusals.RESERVED):
+        spelt = not (word.globbed or word.braced) or word.text in refusals.RESERVED or word.text.startswith("%")
+        if word.text != "cd" and spelt:
             refusals.refuse_name(word.text, line=self._line, start=word.start)
         if raw != "[":
             self._check(word)
