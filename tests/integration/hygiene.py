@@ -105,6 +105,17 @@ async def bomb(scene: Scene) -> None:
     say({"peak": peak})
 
 
+async def crowd(scene: Scene) -> None:
+    """How small jobs end beside one that has all the tasks it may have, and keeps them."""
+    calm = tasks()
+    crowded = asyncio.create_task(scene.sandbox.run(scene.job("while :; do sleep 1d & done", seconds=6.0)))
+    while tasks() - calm < 450 and not crowded.done():
+        await asyncio.sleep(0.01)
+    codes = [(await scene.sandbox.run(scene.job("/bin/true | /bin/true", seconds=20.0))).code for _ in range(5)]
+    say({"crowd": tasks() - calm, "codes": codes})
+    crowded.cancel()
+
+
 def tasks() -> int:
     return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
 
@@ -139,6 +150,8 @@ async def main(folder: str, mark: str, name: str, *words: str) -> None:
             await storm(scene, int(words[0]))
         case "bomb":
             await bomb(scene)
+        case "crowd":
+            await crowd(scene)
         case "hang":
             await hang(scene)
         case "flood":

@@ -136,6 +136,13 @@ def test_a_fork_bomb_is_bounded(play: Play, record_testsuite_property: Callable[
     assert play.leftovers() == []
 
 
+def test_a_crowd_leaves_room_for_its_neighbours(play: Play) -> None:
+    process = play.start("crowd")
+    assert play.line(process)["codes"] == [0] * 5
+    end(process)
+    assert play.leftovers() == []
+
+
 @pytest.mark.parametrize("victim", ["daemon", "executor"])
 def test_nothing_survives_the_death_of(play: Play, victim: str) -> None:
     process = play.start("hang")

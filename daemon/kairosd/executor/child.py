@@ -46,8 +46,8 @@ WATCH_SECONDS = 0.05  # between two counts; a fork bomb in a sandbox makes some 
 class Job:
     """One pipeline: its commands' process groups and proxies, our two pipes from them, and what they said so far."""
 
-    def __init__(self, request: dict[str, Any]) -> None:
-        self.number = request["id"]
+    def __init__(self, request: dict[str, Any], fence: str | None) -> None:
+        self.number, self.fence = request["id"], fence
         self.limit, self.tail = int(request["output_limit"]), int(request["tail_limit"])
         self.deadline = time.monotonic() + float(request["timeout"])
         self.codes: dict[int, int | None] = {}  # by process id, in the order of the commands
@@ -125,8 +125,8 @@ class Server:
         self.incoming = bytearray()
         self.outgoing = bytearray()
         self.alive = True
-        self.fence = fences.build(processes.PROCESSES) if processes.unlimited() else None
-        self.watching = processes.unlimited() and self.fence is None
+        self.fences = fences.Fences(processes.PROCESSES) if processes.unlimited() else None
+        self.watching = self.fences is not None and self.fences.place is None
         self.others = 0  # tasks of the machine that are none of ours, when they were last told apart
         self.wake, wake_in = os.pipe()
         for descriptor in (self.wake, wake_in):
@@ -157,8 +157,8 @@ class Server:
         for job in self.jobs.values():
             job.kill()
         processes.end_children()
-        if self.fence is not None:
-            fences.remove(self.fence)
+        if self.fences is not None:
+            self.fences.remove()
 
     def _patience(self) -> float:
         if not self.jobs:
@@ -213,7 +213,7 @@ class Server:
             self.send({"id": request["id"], "error": str(error)})
 
     def _start(self, request: dict[str, Any]) -> None:
-        job = Job(request)
+        job = Job(request, self.fences.take() if self.fences is not None else None)
         (stdout, stdout_in), (stderr, stderr_in) = os.pipe(), os.pipe()
         theirs = [stdout_in, stderr_in]
         try:
@@ -227,13 +227,14 @@ class Server:
                     job.proxies[pid] = record
                     theirs.append(door)
                     given[command["door"]] = door
-                pid = processes.launch(command, (source, out, stderr_in), given=given, fence=self.fence)
+                pid = processes.launch(command, (source, out, stderr_in), given=given, fence=job.fence)
                 job.codes[pid] = None
                 job.groups.add(pid)
                 source = after
         except (OSError, ValueError) as error:
             job.leaving = True
             job.kill()
+            self._release(job)
             for descriptor in (stdout, stderr, *job.proxies.values()):
                 os.close(descriptor)
             raise OSError(f"cannot start {command['argv'][0]}: {error}") from error
@@ -319,7 +320,12 @@ class Server:
             if descriptor in job.open:
                 self._close(job, descriptor)
         del self.jobs[job.number]
+        self._release(job)
         self.send(job.answer())
+
+    def _release(self, job: Job) -> None:
+        if self.fences is not None:
+            self.fences.give_back(job.fence)
 
     def send(self, answer: dict[str, Any]) -> None:
         text = json.dumps(answer).encode()

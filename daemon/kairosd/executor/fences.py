@@ -1,4 +1,6 @@
-"""Fences: a control group with a bound on its tasks, for a user whom RLIMIT_NPROC does not bind (cgroups(7)).
+"""Fences: control groups with a bound on their tasks, for a user whom RLIMIT_NPROC does not bind (cgroups(7)).
+
+Each job has one to itself, so that a fork bomb leaves room for its neighbours; it goes on to the next job afterwards.
 
 Version 1 has a hierarchy for `pids`, version 2 has one for all. In version 2 a group that holds processes shares out
 no controller, so where our own does not, one is made at the root, which does.
@@ -12,32 +14,55 @@ MOUNT = "/sys/fs/cgroup"
 PREFIX = "kairos-"
 
 
-def build(tasks: int) -> str | None:
-    """The folder of a new group that holds at most `tasks` tasks; None where none can be made."""
-    for place in _places():
-        _sweep(place)
-        folder = f"{place}/{PREFIX}{os.getpid()}"
-        try:
-            os.mkdir(folder)  # noqa: PTH102 - pathlib is not loaded here
-        except OSError:
-            continue  # not ours to write in
-        if _write(f"{folder}/pids.max", str(tasks)):
-            return folder
-        remove(folder)
-    return None
+class Fences:
+    """The fences of this executor: as many as it ever had jobs at once."""
+
+    def __init__(self, tasks: int) -> None:
+        self.tasks = tasks
+        self.made: list[str] = []
+        self.free: list[str] = []
+        self.place: str | None = None
+        for place in _places():
+            _sweep(place)
+            try:
+                self.free.append(self._make(place))
+            except OSError:
+                continue  # not ours to write in
+            self.place = place
+            return
+
+    def take(self) -> str | None:
+        """The folder of a group that no job has; None on a machine where none can be made.
+
+        Raises `OSError` where one could be made before: then the job must not start unwatched.
+        """
+        if self.place is None:
+            return None
+        return self.free.pop() if self.free else self._make(self.place)
+
+    def _make(self, place: str) -> str:
+        folder = f"{place}/{PREFIX}{os.getpid()}.{len(self.made)}"
+        os.mkdir(folder)  # noqa: PTH102 - pathlib is not loaded here
+        if not _write(f"{folder}/pids.max", str(self.tasks)):
+            _remove(folder)
+            raise OSError(f"{folder} takes no bound on its tasks")
+        self.made.append(folder)
+        return folder
+
+    def give_back(self, fence: str | None) -> None:
+        """The job that had it is over."""
+        if fence is not None:
+            self.free.append(fence)
+
+    def remove(self) -> None:
+        """Removes them all, but for one in which something still lives."""
+        for folder in self.made:
+            _remove(folder)
 
 
 def enter(folder: str) -> bool:
     """Puts the calling process into the group, with all it will start; whether that worked."""
     return _write(f"{folder}/cgroup.procs", "0")
-
-
-def remove(folder: str) -> None:
-    """Removes the group, unless something still lives in it."""
-    try:
-        os.rmdir(folder)  # noqa: PTH106
-    except OSError:
-        return  # the next executor sweeps it
 
 
 def _places() -> list[str]:
@@ -56,6 +81,13 @@ def _places() -> list[str]:
     return places
 
 
+def _remove(folder: str) -> None:
+    try:
+        os.rmdir(folder)  # noqa: PTH106
+    except OSError:
+        return  # the next executor sweeps it
+
+
 def _sweep(place: str) -> None:
     """Removes what executors that were killed have left behind."""
     try:
@@ -63,9 +95,9 @@ def _sweep(place: str) -> None:
     except OSError:
         return
     for name in names:
-        pid = name.removeprefix(PREFIX)
+        pid = name.removeprefix(PREFIX).partition(".")[0]
         if name.startswith(PREFIX) and pid.isdigit() and not os.access(f"/proc/{pid}", os.F_OK):
-            remove(f"{place}/{name}")
+            _remove(f"{place}/{name}")
 
 
 def _write(file: str, text: str) -> bool:
