@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from kairosd.core import aims
@@ -23,11 +23,10 @@ from kairosd.core.paths import matches
 from kairosd.core.proofs import commands_of, proves_nothing
 from kairosd.engine.checks import Sight, evaluate
 from kairosd.engine.conversation import Conversation
+from kairosd.engine.past import OWN, Past, failures_before, in_vain, past_of, shows_whole, takes_back, undoing
 from kairosd.errors import ToolError
 from kairosd.ports import Files, Finish
 
-OWN = "own"
-CHANGING = ("edit", "write")
 LEAD_CHARS = 3600  # of files that are read before the first turn: about 1,000 tokens
 LEAD_FILES = 5
 LIKELIEST = 2  # files that a search by words puts first, shown beside those that the goal names
@@ -36,52 +35,11 @@ WINDOW_LINES = 60  # of a file that is too long to be shown whole
 FILES_MOST, FILE_BYTES, ALL_BYTES = 3000, 60_000, 10_000_000  # of what it looks through; the rest is left to grep
 TEST_SECONDS = 60
 ANSWER_TOKENS = 700
-REDEFINED = ": the whole of "  # in the result of an edit that has put a whole definition in place of the old one
 NO_ANSWER = re.compile(
     r"\s*I (?:did not|didn't|do not|don't|could not|couldn't|cannot|can't|was unable|have not)\b", re.I
 )
 GIVE_UP_TURNS = 14  # of the model's own, after which it may end without having done anything
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's name of it: what a run without a commit began from
-FAILURES = re.compile(r"^(?:FAIL|ERROR|FAILED|not ok|--- FAIL)\b", re.MULTILINE)
-
-
-@dataclass(frozen=True, slots=True)
-class Past:
-    """One call of the run with its result."""
-
-    use: ToolUse
-    text: str
-    error: bool
-
-    @property
-    def own(self) -> bool:
-        return self.use.id.startswith((OWN, TAKES_BACK))
-
-    @property
-    def is_change(self) -> bool:
-        return not self.error and self.use.name in CHANGING
-
-    @property
-    def is_test(self) -> bool:
-        return self.own and self.use.name == "shell"
-
-    @property
-    def proves(self) -> bool:
-        """Whether it is a run of tests that passed."""
-        return not self.error and self.text.startswith("[exit 0]") and not proves_nothing(self.text)
-
-    @property
-    def failures(self) -> int:
-        return max(1, len(FAILURES.findall(self.text)))
-
-
-def past_of(talk: Conversation) -> tuple[Past, ...]:
-    """The calls of a conversation that have a result, in order."""
-    return tuple(
-        Past(use, result.text, result.error)
-        for asked, answered in zip(talk.messages, talk.messages[1:], strict=False)
-        for use, result in zip(asked.uses, answered.results, strict=False)
-    )
 
 
 class Guide:
@@ -106,7 +64,7 @@ class Guide:
         made = [each.use.arguments.get("path") for each in past if each.own and each.use.name == "read"]
         if todo := [use for use in lead if use.arguments["path"] not in made][: LEAD_FILES - len(made)]:
             return replace(todo[0], id=name) if not any(not each.own for each in past) else None
-        if not self.aim.is_change or (past and _takes_back(past[-1])):
+        if not self.aim.is_change or (past and takes_back(past[-1])):
             return None
         command = self._command(past, began)
         if past and past[-1].is_change:
@@ -137,7 +95,7 @@ class Guide:
         past = past_of(talk)
         held = () if base is None else await self._held(sight, base=base)
         failed = [check for check in held if not check["passed"]]
-        back = ["Your last change was taken back, since it did not help."] if past and _takes_back(past[-1]) else []
+        back = ["Your last change was taken back, since it did not help."] if past and takes_back(past[-1]) else []
         still = [f"Still to do: {'; '.join(str(check['seen']) for check in failed)}"] if failed else []
         if held and not failed and not self._fails(past):
             still = ["Nothing is known to be missing: finish, unless the goal asks for more."]
@@ -181,7 +139,7 @@ class Guide:
             helps = any(str(check["text"]) in new for check in held if check["kind"] == "added")
         else:
             helps = not missing or any(check["passed"] and _serves(check, path, again=again) for check in held)
-        return None if helps else _back(past[-1], await self._first_texts())
+        return None if helps else undoing(past[-1], await self._first_texts())
 
     async def _after_tests(self, past: Sequence[Past], sight: Sight, *, base: str | None, name: str) -> ToolUse | None:
         """Stops on proof; takes back a change after which as much fails as before."""
@@ -195,10 +153,10 @@ class Guide:
             through = proven and all(check["passed"] for check in held)
             return replace(self._finish(past), id=name) if through else None
         change = next((each for each in reversed(past) if each.is_change), None)
-        worse = not first.proves and last.failures >= _failures_before(past)
-        if change is None or _takes_back(change) or not worse:
+        worse = not first.proves and last.failures >= failures_before(past)
+        if change is None or takes_back(change) or not worse:
             return None
-        back = _back(change, await self._first_texts())
+        back = undoing(change, await self._first_texts())
         return replace(back, id=f"{TAKES_BACK}{name}") if back else None
 
     def _finish(self, past: Sequence[Past]) -> ToolUse:
@@ -245,7 +203,7 @@ class Guide:
 
     async def _view(self, talk: Conversation, sight: Sight, *, base: str | None) -> View:
         past, texts = past_of(talk), await self._texts(sight.root)
-        whole = {path for path in texts if any(_shows_whole(each, path) for each in past)}
+        whole = {path for path in texts if any(shows_whole(each, path) for each in past)}
         made = {str(each.use.arguments.get("path")) for each in past if each.is_change}
         seen = {str(each.use.arguments.get("path")) for each in past if not each.error and each.use.name == "read"}
         places = await self._places(sight)
@@ -259,7 +217,7 @@ class Guide:
         return View(
             known={path: texts[path] for path in texts if path in known},
             unseen=[path for path in texts if texts[path].strip() and path not in whole and path not in made],
-            tried=_in_vain(past),
+            tried=in_vain(past),
             places=places,
             written=str(past[last].use.arguments.get("new", "")) if missing and last == len(past) - 1 else "",
             may_finish=may_finish,
@@ -313,17 +271,6 @@ def _lead(aim: Aim, texts: Mapping[str, str]) -> list[ToolUse]:
     return found[:LEAD_FILES][::-1]  # what matters most is nearest to the answer
 
 
-def _failures_before(past: Sequence[Past]) -> int:
-    """How many tests failed before the last change; one that was taken back left them as they were."""
-    runs: list[int] = []
-    for each in past:
-        if each.is_test and not proves_nothing(each.text):
-            runs.append(0 if each.proves else each.failures)
-        elif _takes_back(each) and runs:
-            runs.pop()
-    return runs[-2] if len(runs) > 1 else runs[-1] + 1
-
-
 def _tree(base: str | None) -> str | None:
     return EMPTY_TREE if base == "" else base
 
@@ -346,49 +293,8 @@ def _best_line(aim: Aim, text: str) -> int:
     return max(1, scores.index(max(scores)) - WINDOW_LINES // 3)
 
 
-def _shows_whole(each: Past, path: str) -> bool:
-    if each.error or each.use.name != "read":
-        return False
-    found = re.match(rf"\[{re.escape(path)}(?:, lines 1-(\d+) of (\d+)\]| is empty)", each.text)
-    return found is not None and found[1] == found[2]
-
-
-def _in_vain(past: Sequence[Past]) -> list[ToolUse]:
-    """The model's calls since something last changed for good that failed, or that only repeated one before them."""
-    found: list[ToolUse] = []
-    seen: list[tuple[str, object]] = []
-    for at, each in enumerate(past):
-        taken_back = each.is_change and _was_taken_back(past[at + 1 :])
-        if each.is_change and not each.own and not taken_back:
-            found, seen = [], []
-        elif not each.own and (each.error or taken_back or (each.use.name, each.use.arguments) in seen):
-            found.append(each.use)
-        seen.append((each.use.name, each.use.arguments))
-    return found
-
-
-def _takes_back(each: Past) -> bool:
-    return each.use.id.startswith(TAKES_BACK) and each.is_change
-
-
-def _back(change: Past, began: Mapping[str, str]) -> ToolUse | None:
-    """The call that undoes an edit; None where there is none."""
-    given = change.use.arguments
-    if change.use.name != "edit" or not given.get("new"):
-        return None
-    if REDEFINED in change.text.split("\n")[0]:
-        path = str(given["path"])
-        return ToolUse(TAKES_BACK, "write", {"path": path, "content": began.get(path, ""), "replace": True})
-    return ToolUse(TAKES_BACK, "edit", {"path": given["path"], "old": given["new"], "new": given.get("old") or ""})
-
-
 def _serves(check: JsonObject, path: str, *, again: bool) -> bool:
     """Whether a change of `path` did what `check` asks for; `again` if it was changed before."""
     if check.get("where"):
         return not aims.is_prose(path)
     return check.get("path") == path and not again
-
-
-def _was_taken_back(later: Sequence[Past]) -> bool:
-    following = next((each for each in later if each.is_change), None)
-    return following is not None and _takes_back(following)

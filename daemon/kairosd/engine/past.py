@@ -1,0 +1,107 @@
+"""Past: the calls that a run has made, and what became of them, as its transcript tells."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from kairosd.core.messages import TAKES_BACK, ToolUse
+from kairosd.core.proofs import proves_nothing
+from kairosd.engine.conversation import Conversation
+
+OWN = "own"
+CHANGING = ("edit", "write")
+REDEFINED = ": the whole of "  # in the result of an edit that has put a whole definition in place of the old one
+FAILURES = re.compile(r"^(?:FAIL|ERROR|FAILED|not ok|--- FAIL)\b", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """One call of the run with its result."""
+
+    use: ToolUse
+    text: str
+    error: bool
+
+    @property
+    def own(self) -> bool:
+        return self.use.id.startswith((OWN, TAKES_BACK))
+
+    @property
+    def is_change(self) -> bool:
+        return not self.error and self.use.name in CHANGING
+
+    @property
+    def is_test(self) -> bool:
+        return self.own and self.use.name == "shell"
+
+    @property
+    def proves(self) -> bool:
+        """Whether it is a run of tests that passed."""
+        return not self.error and self.text.startswith("[exit 0]") and not proves_nothing(self.text)
+
+    @property
+    def failures(self) -> int:
+        return max(1, len(FAILURES.findall(self.text)))
+
+
+def past_of(talk: Conversation) -> tuple[Past, ...]:
+    """The calls of a conversation that have a result, in order."""
+    return tuple(
+        Past(use, result.text, result.error)
+        for asked, answered in zip(talk.messages, talk.messages[1:], strict=False)
+        for use, result in zip(asked.uses, answered.results, strict=False)
+    )
+
+
+def failures_before(past: Sequence[Past]) -> int:
+    """How many tests failed before the last change; one that was taken back left them as they were."""
+    runs: list[int] = []
+    for each in past:
+        if each.is_test and not proves_nothing(each.text):
+            runs.append(0 if each.proves else each.failures)
+        elif takes_back(each) and runs:
+            runs.pop()
+    return runs[-2] if len(runs) > 1 else runs[-1] + 1
+
+
+def shows_whole(each: Past, path: str) -> bool:
+    if each.error or each.use.name != "read":
+        return False
+    found = re.match(rf"\[{re.escape(path)}(?:, lines 1-(\d+) of (\d+)\]| is empty)", each.text)
+    return found is not None and found[1] == found[2]
+
+
+def in_vain(past: Sequence[Past]) -> list[ToolUse]:
+    """The model's calls since something last changed for good that failed, or that only repeated one before them."""
+    found: list[ToolUse] = []
+    seen: list[tuple[str, object]] = []
+    for at, each in enumerate(past):
+        taken_back = each.is_change and was_taken_back(past[at + 1 :])
+        if each.is_change and not each.own and not taken_back:
+            found, seen = [], []
+        elif not each.own and (each.error or taken_back or (each.use.name, each.use.arguments) in seen):
+            found.append(each.use)
+        seen.append((each.use.name, each.use.arguments))
+    return found
+
+
+def takes_back(each: Past) -> bool:
+    return each.use.id.startswith(TAKES_BACK) and each.is_change
+
+
+def undoing(change: Past, began: Mapping[str, str]) -> ToolUse | None:
+    """The call that undoes an edit; None where there is none."""
+    given = change.use.arguments
+    if change.use.name != "edit" or not given.get("new"):
+        return None
+    if REDEFINED in change.text.split("\n")[0]:
+        path = str(given["path"])
+        return ToolUse(TAKES_BACK, "write", {"path": path, "content": began.get(path, ""), "replace": True})
+    return ToolUse(TAKES_BACK, "edit", {"path": given["path"], "old": given["new"], "new": given.get("old") or ""})
+
+
+def was_taken_back(later: Sequence[Past]) -> bool:
+    following = next((each for each in later if each.is_change), None)
+    return following is not None and takes_back(following)
