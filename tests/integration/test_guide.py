@@ -14,7 +14,7 @@ from tests.fakes import ManualClock, says, use
 from tests.servers import ModelServer, Reply
 
 from kairosd.config import ModelSection
-from kairosd.core.messages import Prompt
+from kairosd.core.messages import Prompt, ToolUse
 from kairosd.core.runs import Run, RunState
 from kairosd.engine.checkouts import Checkouts
 from kairosd.executor.client import ProcessExecutor
@@ -136,6 +136,63 @@ async def test_a_whole_function_given_at_its_first_line_takes_its_place(setup: S
     assert made[3:] == ["edit app.py", "shell", "write app.py", "edit app.py", "shell", "finish"]
     assert run.state is RunState.DONE
     assert landed(setup, run, "app.py") == "def add(a, b):\n    return a + b\n"
+
+
+async def test_a_small_file_is_written_whole_after_two_edits_in_vain(setup: Setup) -> None:
+    project(setup, SUM)
+    wrong = [use("edit", path="app.py", old="    return a - b", new=f"    return a {sign} b") for sign in "*%"]
+    power, right = (
+        use("write", path="app.py", content=f"def add(a, b):\n    return a {sign} b\n") for sign in ("**", "+")
+    )
+    setup.actor.add(*(says("", one) for one in (*wrong, power, *wrong, right)))
+    async with setup.running() as bench:
+        run = await bench.run(await bench.tell(FIX))
+    assert run.state is RunState.DONE
+    assert landed(setup, run, "app.py") == "def add(a, b):\n    return a + b\n"
+    prompts = setup.actor.prompts
+    assert [[spec.name for spec in prompts[at].narrowed] for at in (2, 5)] == [["write"]] * 2
+    assert offered(prompts[2], "write", "path") == ["app.py"]
+    assert "Now write app.py anew" in str(prompts[2].messages[-1])
+    assert "write" not in {spec.name for at in (0, 1, 3, 4) for spec in prompts[at].narrowed}
+
+
+GREETING = "import sys\nprint('HELLO' if '--shout' in sys.argv else 'Hello')\n"
+
+
+def showing(text: str, command: str = "python3 greet.py --shout") -> ToolUse:
+    return use("finish", checks=[{"kind": "command_prints", "command": command, "text": text}], answer="It shouts.")
+
+
+@pytest.mark.parametrize(
+    ("finishes", "state"),
+    [
+        ([showing("HELLO")], RunState.DONE),
+        ([showing("Hello!"), showing("HELLO")], RunState.FAILED),
+        ([showing("Hello", "python3 greet.py")], RunState.DONE_UNCHECKED),
+        ([showing("HELLO", "echo HELLO")] * 2 + [use("finish", answer="It shouts.")], RunState.DONE_UNCHECKED),
+    ],
+    ids=["shown", "not shown", "something else is shown", "told, not shown"],
+)
+async def test_what_no_test_covers_is_to_be_shown(setup: Setup, finishes: list[ToolUse], state: RunState) -> None:
+    project(setup, {"greet.py": "import sys\nprint('Hello')\n"})
+    line = GREETING.splitlines()[1]
+    setup.actor.add(says("", use("edit", path="greet.py", old="print('Hello')", new=line)))
+    setup.actor.add(*(says("", one) for one in finishes))
+    async with setup.running() as bench:
+        run = await bench.run(await bench.tell("Add an option --shout to greet.py that greets in capital letters."))
+    assert run.state is state
+    (finish,) = (spec for spec in setup.actor.prompts[1].narrowed if spec.name == "finish")
+    assert list(finish.schema["properties"]) == ["checks", "answer"]  # type: ignore[call-overload]
+
+
+async def test_tests_that_passed_before_do_not_prove_what_is_new(setup: Setup) -> None:
+    project(setup, {**SUM, "app.py": "def add(a, b):\n    return a + b\n"})
+    new = "def double(a):\n    return a * 3\n"
+    setup.actor.add(says("", use("edit", path="app.py", old="", new=new)), says("", use("finish", answer="Added.")))
+    async with setup.running() as bench:
+        run = await bench.run(await bench.tell("Add a function `double` to app.py that doubles a number."))
+    assert run.state is RunState.DONE_UNCHECKED
+    assert "unbroken" in {check["kind"] for check in run.checks}
 
 
 async def test_nothing_is_done_before_something_was_changed(setup: Setup) -> None:

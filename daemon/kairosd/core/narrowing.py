@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from kairosd.core.aims import Aim, is_test
@@ -18,6 +18,22 @@ from kairosd.core.messages import ToolSpec, ToolUse
 LINES_MOST = 200  # choices of a line; a longer file takes any text, which the tool compares
 PATHS_MOST = 200
 RUNNING = re.compile(r"\b(?:run|runs|running|test|tests|pass|passes|fail|fails|output|prints?)\b", re.IGNORECASE)
+# Asked for before the answer: what has just been seen to work, or not, is described the better.
+SHOWN: JsonObject = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": 1,
+    "items": {
+        "type": "object",
+        "properties": {
+            "kind": {"const": "command_prints"},
+            "command": {"type": "string", "minLength": 1},
+            "text": {"type": "string", "minLength": 1},
+        },
+        "required": ["kind", "command", "text"],
+        "additionalProperties": False,
+    },
+}
 LOOKING = frozenset({"grep", "glob"})
 
 
@@ -27,7 +43,8 @@ class View:
 
     `tried` are calls that failed, or changed nothing, since something last changed. `places` are (path, line) of what
     is still to be done where that is known; `written` is what was put somewhere last, where more is missing elsewhere;
-    `may_finish` whether it may say that it is through. `tests_itself` tells that the tests are run after each change.
+    `may_finish` whether it may say that it is through, `show` that it must then give a command that shows it.
+    `tests_itself` tells that the tests are run after each change. `rewrite` is a file that is to be written whole now.
     """
 
     known: Mapping[str, str]
@@ -37,10 +54,15 @@ class View:
     written: str = ""
     may_finish: bool = True
     tests_itself: bool = False
+    show: bool = False
+    rewrite: str = ""
 
 
 def narrowed(tools: Sequence[ToolSpec], aim: Aim, *, view: View) -> tuple[ToolSpec, ...]:
     """The calls that may be made now; `edit` comes once for each file. All of `tools` where nothing would be left."""
+    if view.rewrite:
+        whole = [tool for tool in tools if tool.name == "write"]
+        return tuple(_with(tool, keep=("path", "content"), path={"const": view.rewrite}) for tool in whole)
     found = [spec for tool in tools for spec in _one(tool, aim, view=view)]
     return tuple(found) or tuple(tools)
 
@@ -52,7 +74,7 @@ def _one(tool: ToolSpec, aim: Aim, *, view: View) -> Iterator[ToolSpec]:
         yield from _edits(tool, aim, view=view)
     elif tool.name == "finish":
         if view.may_finish:
-            yield _with(tool, keep=("answer",))
+            yield _with(tool, keep=("checks", "answer"), checks=SHOWN) if view.show else _with(tool, keep=("answer",))
     elif tool.name == "read":
         if view.unseen:
             paths: JsonObject = {"enum": list(view.unseen)}
@@ -125,11 +147,11 @@ def choices(text: str) -> list[str]:
     return found
 
 
-def _with(tool: ToolSpec, *, keep: Collection[str] = (), **rules: JsonObject) -> ToolSpec:
-    """`tool` with other rules for some parameters; only those in `keep`, where that is given, all of them required."""
+def _with(tool: ToolSpec, *, keep: Sequence[str] = (), **rules: JsonObject) -> ToolSpec:
+    """`tool` with other rules for some parameters; only those in `keep`, in its order, all of them required."""
     properties = tool.schema["properties"]
     assert isinstance(properties, Mapping)
-    names = [name for name in properties if not keep or name in keep]
+    names = [name for name in keep or properties if name in properties]
     changed: dict[str, Json] = {name: rules.get(name, properties[name]) for name in names}
     required = names if keep else tool.schema.get("required", [])
     return replace(tool, schema={**tool.schema, "properties": changed, "required": list(required)})  # type: ignore[arg-type]

@@ -29,7 +29,8 @@ from kairosd.prompts import text_of
 log = logging.getLogger("kairosd.ending")
 
 LANDED = "landed"  # the kind of the check that the daemon adds
-SIGNS = frozenset({LANDED, "changed", "added"})  # kinds that show that something was done, not that it is right
+# Kinds that show that something was done, or nothing undone; not that it is what was asked for.
+SIGNS = frozenset({LANDED, "changed", "added", "unbroken"})
 SEEN = ("passed", "seen")  # what evaluating adds to a check
 REPAIR = "repair"  # what a run has been told of once its failed checks have gone back to it
 ESCALATED_MAX = 300  # characters

@@ -38,6 +38,10 @@ ANSWER_TOKENS = 700
 NO_ANSWER = re.compile(
     r"\s*I (?:did not|didn't|do not|don't|could not|couldn't|cannot|can't|was unable|have not)\b", re.I
 )
+REWRITE_CHARS = 1800  # of a file that may be written whole: it fits into ANSWER_TOKENS
+REWRITES_MOST = 2
+REFUSALS_MOST = 2  # of calls of finish, until it may end without a command that shows anything
+SHOW = "To finish, give in `checks` a command that uses what you made, and the text that it must print."
 GIVE_UP_TURNS = 14  # of the model's own, after which it may end without having done anything
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's name of it: what a run without a commit began from
 
@@ -99,6 +103,9 @@ class Guide:
         still = [f"Still to do: {'; '.join(str(check['seen']) for check in failed)}"] if failed else []
         if held and not failed and not self._fails(past):
             still = ["Nothing is known to be missing: finish, unless the goal asks for more."]
+            still += [SHOW] if self._wants_showing(past) else []
+        if whole := self._rewritten(past, await self._texts(sight.root)):
+            still.append(f"Now write {whole} anew, the whole of it: what is in it, with the change in its place.")
         return "\n".join([*back, f"Goal: {self.aim.goal}", *still])
 
     async def checked(self, finish: Finish, talk: Conversation, *, base: str | None) -> Finish:
@@ -107,8 +114,9 @@ class Guide:
         checks = list(aims.postconditions(self.aim, began, base=_tree(base)))
         command = self._command(past, began)
         if command and any(each.is_change for each in past) and self._usable(past):
-            checks.append({"kind": "command", "command": command})
-        return replace(finish, checks=(*finish.checks, *(one for one in checks if one not in finish.checks)))
+            checks.append({"kind": "command" if self._tests_tell(past) else "unbroken", "command": command})
+        given = [one for one in finish.checks if one["kind"] != "command_prints" or self._is_shown(one)]
+        return replace(finish, checks=(*given, *(one for one in checks if one not in given)))
 
     def objection(self, finish: Finish, talk: Conversation) -> str:
         """What is wrong with the answer to a question: that it names what nothing has shown; else ""."""
@@ -181,6 +189,37 @@ class Guide:
     def _usable(self, past: Sequence[Past]) -> bool:
         return any(each.is_test and not each.error and not proves_nothing(each.text) for each in past)
 
+    def _tests_tell(self, past: Sequence[Past]) -> bool:
+        """Whether passing tests say that the goal is reached: some failed before, or it is a replacement."""
+        tests = [each for each in past if each.is_test and not proves_nothing(each.text)]
+        return self._replaces or self.aim.wants_tests or (bool(tests) and not tests[0].proves)
+
+    def _wants_showing(self, past: Sequence[Past]) -> bool:
+        """Whether a command shall show that the code does what it was changed for, since nothing else tells."""
+        changed = next((str(each.use.arguments.get("path")) for each in reversed(past) if each.is_change), "")
+        refused = sum(each.error and each.use.name == "finish" for each in past)
+        code = self.aim.is_change and bool(changed) and not aims.is_prose(changed)
+        return self._commands and code and not self._tests_tell(past) and refused < REFUSALS_MOST
+
+    def _is_shown(self, check: JsonObject) -> bool:
+        """Whether the command uses what the goal spells as in code, paths left out: else it shows something else."""
+        return not self.aim.names or any(name in str(check["command"]) for name in self.aim.names)
+
+    def _rewritten(self, past: Sequence[Past], texts: Mapping[str, str]) -> str:
+        """The small file that shall be written whole, since two edits of it came to nothing; "" where there is none.
+
+        A weak model that fails to place a change often writes the same file right in one go
+        (https://aider.chat/docs/more/edit-formats.html).
+        """
+        vain = in_vain(past)
+        path = str(vain[-1].arguments.get("path")) if vain else ""
+        last = [(use.name, use.arguments.get("path")) for use in vain[-2:]]
+        written = sum(use.name == "write" for use in vain)
+        if last != [("edit", path)] * 2 or written >= REWRITES_MOST or self._replaces or not self.aim.is_change:
+            return ""
+        small = 0 < len(texts.get(path, "")) <= REWRITE_CHARS and any(shows_whole(each, path) for each in past)
+        return path if small and (self.aim.wants_tests or not aims.is_test(path)) else ""
+
     async def _held(self, sight: Sight, *, base: str | None) -> tuple[JsonObject, ...]:
         began = await self._first_texts()
         return await evaluate(aims.postconditions(self.aim, began, base=_tree(base)), sight)
@@ -222,6 +261,8 @@ class Guide:
             written=str(past[last].use.arguments.get("new", "")) if missing and last == len(past) - 1 else "",
             may_finish=may_finish,
             tests_itself=self._usable(past),
+            show=self._wants_showing(past),
+            rewrite=self._rewritten(past, texts),
         )
 
     async def _first_texts(self) -> Mapping[str, str]:

@@ -92,14 +92,16 @@ def takes_back(each: Past) -> bool:
 
 
 def undoing(change: Past, began: Mapping[str, str]) -> ToolUse | None:
-    """The call that undoes an edit; None where there is none."""
+    """The call that undoes a change; None where there is none."""
     given = change.use.arguments
-    if change.use.name != "edit" or not given.get("new"):
+    path = str(given.get("path"))
+    if change.use.name == "write" and path not in began:
         return None
-    if REDEFINED in change.text.split("\n")[0]:
-        path = str(given["path"])
+    if change.use.name == "write" or REDEFINED in change.text.split("\n")[0]:
         return ToolUse(TAKES_BACK, "write", {"path": path, "content": began.get(path, ""), "replace": True})
-    return ToolUse(TAKES_BACK, "edit", {"path": given["path"], "old": given["new"], "new": given.get("old") or ""})
+    if not given.get("new"):
+        return None
+    return ToolUse(TAKES_BACK, "edit", {"path": path, "old": given["new"], "new": given.get("old") or ""})
 
 
 def was_taken_back(later: Sequence[Past]) -> bool:
