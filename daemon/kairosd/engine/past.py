@@ -67,6 +67,7 @@ def failures_before(past: Sequence[Past]) -> int:
 
 
 def shows_whole(each: Past, path: str) -> bool:
+    """Whether it showed all of that file."""
     if each.error or each.use.name != "read":
         return False
     found = re.match(rf"\[{re.escape(path)}(?:, lines 1-(\d+) of (\d+)\]| is empty)", each.text)
@@ -88,6 +89,7 @@ def in_vain(past: Sequence[Past]) -> list[ToolUse]:
 
 
 def takes_back(each: Past) -> bool:
+    """Whether it took a change back."""
     return each.use.id.startswith(TAKES_BACK) and each.is_change
 
 
@@ -105,5 +107,6 @@ def undoing(change: Past, began: Mapping[str, str]) -> ToolUse | None:
 
 
 def was_taken_back(later: Sequence[Past]) -> bool:
+    """Whether the change before `later` is the one that these took back."""
     following = next((each for each in later if each.is_change), None)
     return following is not None and takes_back(following)
