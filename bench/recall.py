@@ -20,7 +20,6 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -70,52 +69,58 @@ def main() -> None:
 def _recall(conversations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     ours, naive = _Score(), _Score()
     for conversation in conversations:
+        name = str(conversation.get("sample_id", len(ours.groups)))
         passages, questions = list(_passages(conversation)), list(_questions(conversation))
         index = SearchIndex(None)
         index.put(passages, {})
-        ours.add(questions, lambda text, index=index: _ours(index, text))
+        ours.add(name, questions, rank=lambda text, index=index: _ours(index, text))
         plain = _naive(passages)
-        naive.add(questions, lambda text, plain=plain: _ask_naive(plain, text))
-    print(f"{len(ours.turns[1])} questions over {len(conversations)} conversations; percent found\n")
-    print(f"{'':8}" + "".join(f"{f'turn@{k}':>9}" for k in AT) + "".join(f"{f'sess@{k}':>9}" for k in AT) + "   ms p50")
+        naive.add(name, questions, rank=lambda text, plain=plain: _ask_naive(plain, text))
+    print(f"{len(ours.times)} questions over {len(conversations)} conversations; percent found\n")
+    print(
+        f"{'':20}" + "".join(f"{f'turn@{k}':>9}" for k in AT) + "".join(f"{f'sess@{k}':>9}" for k in AT) + "   ms p50"
+    )
     for name, score in (("kairos", ours), ("naive", naive)):
-        print(f"{name:8}" + "".join(f"{value:9.1f}" for value in score.figures()) + f"{score.median():9.2f}")
-    print("\nturn@5 by category")
-    for category, name in CATEGORIES.items():
-        print(f"  {name:12}" + "".join(f"{_percent(score.by_category[category]):9.1f}" for score in (ours, naive)))
+        print(f"{name:20}" + "".join(f"{value:9.1f}" for value in score.figures("all")) + f"{score.median():9.2f}")
+    for name in ours.groups:
+        if name != "all":
+            print(f"  kairos {name:11}" + "".join(f"{value:9.1f}" for value in ours.figures(name)))
     return {"kairos": ours.report(), "naive": naive.report()}
 
 
 class _Score:
+    """Shares found, in groups: of all questions, of each category and of each conversation."""
+
     def __init__(self) -> None:
-        self.turns: dict[int, list[float]] = defaultdict(list)
-        self.sessions: dict[int, list[float]] = defaultdict(list)
-        self.by_category: dict[int, list[float]] = defaultdict(list)
+        self.groups: dict[str, list[list[float]]] = {"all": [], **{name: [] for name in CATEGORIES.values()}}
         self.times: list[float] = []
 
-    def add(self, questions: Sequence[Asked], rank: Rank) -> None:
+    def add(self, conversation: str, questions: Sequence[Asked], *, rank: Rank) -> None:
         for question in questions:
             began = time.perf_counter()
             found = rank(question.text)
             self.times.append(time.perf_counter() - began)
             sessions = list(dict.fromkeys(map(_session, found)))
             wanted = frozenset(map(_session, question.evidence))
-            for k in AT:
-                self.turns[k].append(len(question.evidence & set(found[:k])) / len(question.evidence))
-                self.sessions[k].append(len(wanted & set(sessions[:k])) / len(wanted))
-            self.by_category[question.category].append(self.turns[5][-1])
+            shares = [len(question.evidence & set(found[:k])) / len(question.evidence) for k in AT]
+            shares += [len(wanted & set(sessions[:k])) / len(wanted) for k in AT]
+            for group in ("all", CATEGORIES[question.category], conversation):
+                self.groups.setdefault(group, []).append(shares)
 
-    def figures(self) -> list[float]:
-        return [_percent(self.turns[k]) for k in AT] + [_percent(self.sessions[k]) for k in AT]
+    def figures(self, group: str) -> list[float]:
+        return [_percent(column) for column in zip(*self.groups[group], strict=True)]
 
     def median(self) -> float:
         return statistics.median(self.times) * 1000
 
     def report(self) -> dict[str, Any]:
         names = [f"{what}@{k}" for what in ("turn", "session") for k in AT]
-        by_category = {CATEGORIES[key]: round(_percent(values), 1) for key, values in sorted(self.by_category.items())}
-        rounded = [round(value, 1) for value in self.figures()]
-        return {**dict(zip(names, rounded, strict=True)), "turn@5_by_category": by_category, "ms": self.median()}
+        rounded = {
+            group: dict(zip(names, (round(value, 1) for value in self.figures(group)), strict=True))
+            for group in self.groups
+            if self.groups[group]
+        }
+        return {**rounded.pop("all"), "groups": rounded, "ms": self.median()}
 
 
 def _passages(conversation: Mapping[str, Any]) -> Iterator[Passage]:

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kairosd.core.english import asking_words, based
-from kairosd.core.search import Candidate, Layer, Passage, Question, columns_of, ordered, snippet
+from kairosd.core.ranking import Candidate, ordered
+from kairosd.core.search import Layer, Passage, Question, columns_of, snippet
 from kairosd.core.spans import Span, span_in, span_of
+from kairosd.core.thesaurus import groups
 
 TODAY = date(2026, 11, 21)  # a Saturday
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -94,6 +96,31 @@ def test_a_named_day_and_a_named_speaker_count() -> None:
     assert [one.number for one in ordered([ann, bob], Question("what did Bob say?"), today=TODAY)] == [2, 1]
 
 
+def test_a_thread_that_holds_more_of_the_question_counts() -> None:
+    """One passing word in a long run of something else is less than a talk about the thing."""
+    held = {"proxy": 2.0, "port": 2.0}
+    talk = [candidate(number, 9.5, thread="talk", length=9, held=held) for number in range(4)]
+    passing = candidate(9, 10, thread="other", length=9, held={"port": 2.0})
+    question = Question("proxy port")
+    assert ordered([passing, *talk], question, today=TODAY)[-1].number == 9
+    assert ordered([passing, talk[0]], question, today=TODAY)[0].number == 0
+    alone = [Candidate(number, 10 - number, 0, "", AT) for number in range(3)]
+    assert [one.number for one in ordered(alone, question, today=TODAY)] == [0, 1, 2]
+
+
+def test_a_long_thread_has_it_harder() -> None:
+    held = {"port": 2.0}
+    long = [candidate(number, 10, thread="long", length=400, held=held) for number in range(3)]
+    short = [candidate(number, 10, thread="short", length=8, held=held) for number in range(3, 6)]
+    assert {one.number for one in ordered([*long, *short], Question("port"), today=TODAY)[:3]} == {3, 4, 5}
+
+
+def test_the_thesaurus_is_of_words_that_a_search_asks_for() -> None:
+    for head, *kin in groups():
+        assert kin, head
+        assert asking_words(" ".join((head, *kin))) == (head, *kin)  # no stop word, no irregular form, none twice
+
+
 def test_a_snippet_shows_the_words_that_were_asked_for() -> None:
     text = f"{'before ' * 100}the proxy listens on 9090{' after' * 100}"
     shown = snippet(text, Question("proxy port"), length=80)
@@ -107,8 +134,10 @@ def passage(position: int, text: str) -> Passage:
     return Passage(Layer.TRANSCRIPT, f"r#{position}", text, AT, thread="r", position=position)
 
 
-def candidate(number: int, score: float, *, asks: int = 0, speaker: str = "", at: datetime = AT) -> Candidate:
-    return Candidate(number, score, asks, speaker, at)
+def candidate(
+    number: int, score: float, *, asks: int = 0, speaker: str = "", at: datetime = AT, **about: object
+) -> Candidate:
+    return Candidate(number, score, asks, speaker, at, **about)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("day", ["9999-12-31", "0001-01-01"])

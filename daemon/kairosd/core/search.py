@@ -1,9 +1,7 @@
-"""Search: what can be found, what a question asks for, and how what was found is ordered.
+"""Search: what can be found and what a question asks for.
 
-The index (`store/search.py`) finds candidates by their words. Three things that no count of words knows are added
-here. A question is no evidence and its answer is: the words of a question count for what answers it, and a passage
-that only asks loses. A day that the question names counts for what was said on it. A speaker that it names counts for
-what that speaker said.
+The index (`store/search.py`) finds by words: a passage's own, and those of the passages around it. A question is no
+evidence and its answer is, so the words of a question count for what answers it.
 """
 
 from __future__ import annotations
@@ -11,19 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from enum import StrEnum
 
 from kairosd.core.english import asking_words, based
 from kairosd.core.events import Tier
 from kairosd.core.memory import EVERYWHERE
-from kairosd.core.spans import Span, span_in
+from kairosd.core.spans import Span
 
 AROUND = 2  # passages before and after one that help to find it
 QUESTION_LENGTH = 400  # characters of a question that are looked at
-# Measured by bench/recall.py; the first is a share of a passage's own score, the others of the best one's.
-ASKS_LOSES, SPEAKER_GAINS, DAY_GAINS, MONTH_GAINS = 0.4, 0.1, 0.2, 0.06
-
 _ASKED = re.compile(r"[^.!?\n]*\?")
 
 
@@ -91,17 +86,6 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """What ordering needs to know of a passage. `score`: how well its words fit; more is better."""
-
-    number: int
-    score: float
-    asks: int
-    speaker: str
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Found:
     """An answer. `score` is only comparable within one search."""
 
@@ -142,37 +126,11 @@ def snippet(text: str, question: Question, *, length: int = 240) -> str:
     return f"{'…' if start else ''}{line[start : start + length].strip()}{'…' if start + length < len(line) else ''}"
 
 
-def ordered(candidates: Sequence[Candidate], question: Question, *, today: date) -> list[Candidate]:
-    """The candidates with their last scores, best first, and of equally good ones the newest."""
-    best = max((one.score for one in candidates), default=0.0)
-    if best <= 0:
-        return list(candidates)
-    asked = set(question.words)
-    span = span_in(question.text[:QUESTION_LENGTH], today)
-
-    def weigh(one: Candidate) -> Candidate:
-        score = one.score / best * (1 - ASKS_LOSES * one.asks / 100)
-        if one.speaker and one.speaker.lower() in asked:
-            score += SPEAKER_GAINS
-        if span is not None:
-            score += _day_gain(one.at.astimezone().date(), span)
-        return Candidate(one.number, score, one.asks, one.speaker, one.at)
-
-    return sorted(map(weigh, candidates), key=lambda one: (-one.score, -one.at.timestamp()))
-
-
 def _asks(text: str) -> int:
     if "?" not in text:
         return 0
     asked = sum(len(asking_words(part)) for part in _ASKED.findall(text))
     return 100 * asked // max(1, asked + len(asking_words(_ASKED.sub(" ", text))))
-
-
-def _day_gain(day: date, span: Span) -> float:
-    if span.holds(day):
-        return DAY_GAINS
-    same_month = (day.year, day.month) == (span.last.year, span.last.month)
-    return MONTH_GAINS if same_month and span.first == span.last else 0.0
 
 
 def _said(passage: Passage) -> str:

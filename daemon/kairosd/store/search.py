@@ -1,34 +1,27 @@
-"""The index that search asks: SQLite's FTS5 in a file of its own. It is derived; what it holds is elsewhere too.
-
-A query's cost is bounded, not hoped for: its commonest words, which say least, are left out until at most `WORK` rows
-have to be weighed. Measured with 100,000 passages (bench/recall.py), where a search for every word took 42 ms at p95.
-"""
+"""The index that search asks: SQLite's FTS5 in a file of its own. It is derived; what it holds is elsewhere too."""
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
-from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from kairosd.core.events import Tier
-from kairosd.core.search import AROUND, Candidate, Columns, Found, Layer, Passage, Question, columns_of, ordered
+from kairosd.core.ranking import Candidate, ordered
+from kairosd.core.search import AROUND, Columns, Found, Layer, Passage, Question, columns_of
 from kairosd.core.texts import encodable
 from kairosd.errors import StoreError
+from kairosd.store.matching import TOKENS, Matcher, Matches
 
-FORMAT = 1  # of the tables: an index of another one is made anew
-TOKENS = "porter unicode61 remove_diacritics 2"
-WEIGHTS = (1.0, 0.8, 0.4)  # own words, those of the question that is answered, those around; see bench/recall.py
-WORK = 6_000  # rows that one query may weigh
+FORMAT = 2  # of the tables: an index of another one is made anew
 CANDIDATES = 100  # at least; twice as many as are wanted
 SPARE = 5  # times as many are looked at first, for some are of other workspaces
-BEGINNINGS = 0.15  # what a word counts that only begins like one of the question's: `deploy` for `deployment`
-BEGIN_LEAST, BEGIN_CUT = 4, 2  # letters of a beginning, and those cut off a stem to get it
 
 _TABLES = f"""
     CREATE TABLE passages (
@@ -40,10 +33,9 @@ _TABLES = f"""
     CREATE INDEX passages_thread ON passages (thread, position) WHERE thread != '';
     CREATE TABLE marks (name TEXT PRIMARY KEY, value TEXT NOT NULL);
     CREATE VIRTUAL TABLE words USING fts5 (own, asked, around, tokenize = '{TOKENS}');
-    CREATE VIRTUAL TABLE vocabulary USING fts5vocab (words, row);
+    CREATE VIRTUAL TABLE vocabulary USING fts5vocab (words, col);
 """
 _FIELDS = "layer, source, at, kind, scope, tier, speaker, thread, position"
-_RANK = f"bm25({', '.join(map(str, WEIGHTS))})"
 
 
 class SearchIndex:
@@ -56,8 +48,7 @@ class SearchIndex:
         self._path = path
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
-        self._stems = _Stems()
-        self._spread: dict[str, int] = {}  # rows that hold a stem; of no more use after a write
+        self._matcher = Matcher()
 
     def put(
         self, passages: Iterable[Passage], marks: Mapping[str, str], *, over: Mapping[str, str] | None = None
@@ -131,14 +122,8 @@ class SearchIndex:
         with self._using() as connection:
             if not (words := question.words):
                 return []
-            kept, room = self._affordable(connection, words)
-            found = self._matches(connection, " OR ".join(f'"{word}"' for word in kept), question=question)
-            if beginnings := self._beginnings(connection, kept, room=room):
-                for number, other in self._matches(connection, beginnings, question=question).items():
-                    known = found.get(number)
-                    score = BEGINNINGS * other.score + (known.score if known else 0)
-                    found[number] = Candidate(number, score, other.asks, other.speaker, other.at)
-            best = ordered(list(found.values()), question, today=today)[: question.limit]
+            found = self._candidates(connection, self._matcher.matches(connection, words), question=question)
+            best = ordered(found, question, today=today)[: question.limit]
             return [Found(_load(connection, "id = ?", values=(one.number,))[0], one.score) for one in best]
 
     def close(self) -> None:
@@ -169,54 +154,28 @@ class SearchIndex:
         ]
         _store(connection, [one for one, _ in changed], columns=[columns for _, columns in changed])
 
-    def _matches(self, connection: sqlite3.Connection, match: str, *, question: Question) -> dict[int, Candidate]:
+    def _candidates(self, connection: sqlite3.Connection, found: Matches, *, question: Question) -> list[Candidate]:
         """The best candidates that the question lets in; mostly they are among the best of all, sooner asked for."""
         wanted = max(CANDIDATES, 2 * question.limit)
-        for asked in (SPARE * wanted, -1):
-            conditions, values = _conditions(question)
-            rows = connection.execute(
-                f"SELECT id, score, asks, speaker, at FROM (SELECT rowid AS number, -rank AS score FROM words "
-                f"WHERE words MATCH ? AND rank MATCH ? ORDER BY rank LIMIT ?) JOIN passages ON id = number "
-                f"WHERE {conditions} ORDER BY score DESC LIMIT ?",
-                (match, _RANK, asked, *values, wanted),
-            ).fetchall()
-            if len(rows) == wanted:
-                break
-        return {
-            number: Candidate(number, score, asks, speaker, datetime.fromisoformat(at))
-            for number, score, asks, speaker, at in rows
-        }
-
-    def _affordable(self, connection: sqlite3.Connection, words: Sequence[str]) -> tuple[list[str], int]:
-        """The rarest words that may be asked for together, at least one, and the rows that are left of `WORK`."""
-        spread = {word: sum(self._rows(connection, stem) for stem in self._stems.of(word)) for word in words}
-        kept: list[str] = []
-        room = WORK
-        for word in sorted(words, key=lambda each: spread[each]):
-            if kept and spread[word] > room:
-                break
-            room -= spread[word]
-            kept.append(word)
-        return kept, room
-
-    def _beginnings(self, connection: sqlite3.Connection, words: Sequence[str], *, room: int) -> str:
-        found = []
-        for stem in (stem for word in words for stem in self._stems.of(word)):
-            begin = stem[:-BEGIN_CUT]
-            if len(begin) >= BEGIN_LEAST and stem.isalpha():
-                room -= self._rows(connection, begin, beginning=True)
-                if room < 0:
-                    break
-                found.append(f'"{begin}"*')
-        return " OR ".join(found)
-
-    def _rows(self, connection: sqlite3.Connection, stem: str, *, beginning: bool = False) -> int:
-        name = f"{stem}*" if beginning else stem
-        if name not in self._spread:
-            bounds = (stem, f"{stem}\U0010ffff" if beginning else stem)
-            sql = "SELECT coalesce(sum(doc), 0) FROM vocabulary WHERE term >= ? AND term <= ?"
-            (self._spread[name],) = connection.execute(sql, bounds).fetchone()
-        return self._spread[name]
+        numbers = sorted(found.scores, key=found.scores.__getitem__, reverse=True)
+        conditions, values = _conditions(question)
+        rows: list[Any] = []
+        for part in (numbers[: SPARE * wanted], numbers[SPARE * wanted :]):
+            if len(rows) < wanted and part:
+                rows += connection.execute(
+                    "SELECT passages.id, asks, speaker, at, thread FROM json_each(?) AS one "
+                    f"CROSS JOIN passages ON passages.id = one.value WHERE {conditions}",
+                    (json.dumps(part), *values),
+                )
+        rows = sorted(rows, key=lambda row: -found.scores[row[0]])[:wanted]
+        lengths = {thread: _length(connection, thread) for thread in {row[4] for row in rows}}
+        return [
+            Candidate(
+                number, found.scores[number], asks, speaker, datetime.fromisoformat(at),
+                thread, lengths[thread], found.held(number),
+            )
+            for number, asks, speaker, at, thread in rows
+        ]  # fmt: skip
 
     @contextmanager
     def _using(self) -> Iterator[sqlite3.Connection]:
@@ -237,7 +196,7 @@ class SearchIndex:
                 yield connection
                 connection.execute("COMMIT")
             finally:
-                self._spread.clear()
+                self._matcher.forget()
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
 
@@ -267,24 +226,6 @@ class SearchIndex:
             self._connection = None
         for ending in ("", "-wal", "-shm") if self._path else ():
             Path(f"{self._path}{ending}").unlink(missing_ok=True)
-
-
-class _Stems:
-    """What FTS5 makes of a word; asked of FTS5 itself."""
-
-    def __init__(self) -> None:
-        self._connection: sqlite3.Connection | None = None
-        self.of = lru_cache(4096)(self._of)
-
-    def _of(self, word: str) -> tuple[str, ...]:
-        if self._connection is None:
-            self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-            self._connection.execute(f"CREATE VIRTUAL TABLE one USING fts5 (word, tokenize = '{TOKENS}')")
-            self._connection.execute("CREATE VIRTUAL TABLE stems USING fts5vocab (one, row)")
-        self._connection.execute("INSERT INTO one (rowid, word) VALUES (1, ?)", (word,))
-        found = tuple(term for (term,) in self._connection.execute("SELECT term FROM stems"))
-        self._connection.execute("DELETE FROM one")
-        return found
 
 
 def _damaged(error: sqlite3.Error) -> bool:
@@ -350,6 +291,13 @@ def _store(connection: sqlite3.Connection, passages: Sequence[Passage], *, colum
             for number, each in enumerate(columns, start=1)
         ],
     )
+
+
+def _length(connection: sqlite3.Connection, thread: str) -> int:
+    """How many passages a thread has, as its positions tell."""
+    ask = "SELECT coalesce(max(position), 0) + 1 FROM passages WHERE thread = ? AND thread != ''"
+    (length,) = connection.execute(ask, (thread,)).fetchone()
+    return int(length)
 
 
 def _load(connection: sqlite3.Connection, where: str, *, values: Sequence[object]) -> list[Passage]:

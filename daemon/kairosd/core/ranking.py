@@ -1,0 +1,90 @@
+"""How what was found is ordered: by its words, and by what no count of words in one passage knows.
+
+A passage that only asks is no answer. What the named speaker said counts, and what was said on the named day. Where a
+whole thread holds much of what was asked for, its passages count more: a talk about the thing answers sooner than a
+passing word. Measured by bench/recall.py, at steps coarse enough to mean something on other data.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+
+from kairosd.core.search import QUESTION_LENGTH, Question
+from kairosd.core.spans import Span, span_in
+
+# The first is a share of a passage's own score, the next three are shares of the best one's.
+ASKS_LOSES, SPEAKER_GAINS, DAY_GAINS, MONTH_GAINS = 0.4, 0.15, 0.2, 0.06
+THREAD_GAINS = 0.5  # at most, of a passage's own score
+ENOUGH = 3  # passages of a thread with a word that are worth half of what any number of them is
+LENGTH_COUNTS = 0.5  # how far a thread longer than others has it harder, as `b` in BM25
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What ordering needs to know of a passage. `score`: how well its words fit; more is better.
+
+    `held` are the question's words that it or those around it hold, with what each is worth; `length` is the number of
+    passages in its thread. Without a thread it is a thread of its own.
+    """
+
+    number: int
+    score: float
+    asks: int
+    speaker: str
+    at: datetime
+    thread: str = ""
+    length: int = 1
+    held: Mapping[str, float] | None = None
+
+
+def ordered(candidates: Sequence[Candidate], question: Question, *, today: date) -> list[Candidate]:
+    """The candidates with their last scores, best first, and of equally good ones the newest."""
+    best = max((one.score for one in candidates), default=0.0)
+    if best <= 0:
+        return list(candidates)
+    asked = set(question.words)
+    span = span_in(question.text[:QUESTION_LENGTH], today)
+    threads = _threads(candidates)
+
+    def weigh(one: Candidate) -> Candidate:
+        score = one.score / best * (1 - ASKS_LOSES * one.asks / 100)
+        if one.speaker and one.speaker.lower() in asked:
+            score += SPEAKER_GAINS
+        if span is not None:
+            score += _day_gain(one.at.astimezone().date(), span)
+        return replace(one, score=score * (1 + THREAD_GAINS * threads[_thread(one)]))
+
+    return sorted(map(weigh, candidates), key=lambda one: (-one.score, -one.at.timestamp()))
+
+
+def _threads(candidates: Sequence[Candidate]) -> dict[str, float]:
+    """How much of the question each thread holds, from 0 to 1 for the one that holds most."""
+    holding: dict[str, Counter[str]] = defaultdict(Counter)
+    worth: dict[str, float] = {}
+    lengths: dict[str, int] = {}
+    for one in candidates:
+        worth.update(one.held or {})
+        holding[_thread(one)].update((one.held or {}).keys())
+        lengths[_thread(one)] = one.length
+    usual = sum(lengths.values()) / len(lengths)
+    held = {
+        thread: sum(worth[word] * count / (count + ENOUGH) for word, count in words.items())
+        / (1 - LENGTH_COUNTS + LENGTH_COUNTS * lengths[thread] / usual)
+        for thread, words in holding.items()
+    }
+    most = max(held.values())
+    return {thread: value / most if most > 0 else 0.0 for thread, value in held.items()}
+
+
+def _thread(one: Candidate) -> str:
+    return one.thread or f"#{one.number}"
+
+
+def _day_gain(day: date, span: Span) -> float:
+    if span.holds(day):
+        return DAY_GAINS
+    same_month = (day.year, day.month) == (span.last.year, span.last.month)
+    return MONTH_GAINS if same_month and span.first == span.last else 0.0

@@ -1,0 +1,149 @@
+"""Which passages of the search index hold words of a question, and how well.
+
+Each word is a query of its own, weighed by BM25 and added up. FTS5 takes a word for common when the passages around
+one often hold it; a word is as rare as the passages that say it themselves, so each word's share is set right by that.
+Two more queries bring in, for less, words that only begin alike and the kin of words (`core/thesaurus.py`).
+
+A question's cost is bounded, not hoped for: its commonest words, which say least, are left out until at most `WORK`
+rows have to be weighed. Measured with 100,000 passages (bench/recall.py).
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from kairosd.core import thesaurus
+
+TOKENS = "porter unicode61 remove_diacritics 2"
+WEIGHTS = (1.0, 0.8, 0.3)  # own words, those of the question that is answered, those around; see bench/recall.py
+WORK = 5_000  # rows that one question may weigh
+BEGINNINGS = 0.15  # what a word counts that only begins like one of the question's: `deploy` for `deployment`
+BEGIN_LEAST, BEGIN_CUT = 4, 2  # letters of a beginning, and those cut off a stem to get it
+KIN = 0.3  # what a word counts that only stands for one of the question's: `paint` for `hobby`
+
+_FIND = f"SELECT rowid, -bm25(words, {', '.join(map(str, WEIGHTS))}) FROM words WHERE words MATCH ?"
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """`scores`: how well each passage's words fit. `found`: the passages with a word, `worth`: what that counts."""
+
+    scores: dict[int, float] = field(default_factory=dict)
+    found: dict[str, Collection[int]] = field(default_factory=dict)
+    worth: dict[str, float] = field(default_factory=dict)
+
+    def held(self, number: int) -> dict[str, float]:
+        """The words in or around the passage with that number, and what they are worth."""
+        return {word: self.worth[word] for word, numbers in self.found.items() if number in numbers}
+
+
+class Matcher:
+    """Asks one index; what it learns of that is of no more use after a write: see `forget`."""
+
+    def __init__(self) -> None:
+        self._stems = _Stems()
+        self._spread: dict[str, tuple[int, int]] = {}
+        self._passages: int | None = None
+
+    def forget(self) -> None:
+        """To be called after each write to the index."""
+        self._spread.clear()
+        self._passages = None
+
+    def matches(self, connection: sqlite3.Connection, words: Sequence[str]) -> Matches:
+        """Every passage that holds one of the words that are affordable, or something like one."""
+        matches = Matches()
+        kept, room = self._affordable(connection, words)
+        for word in kept:
+            found = dict(connection.execute(_FIND, (f'"{word}"',)))
+            said = sum(self._rows(connection, stem)[0] for stem in self._stems.of(word))
+            worth = self._rarity(connection, min(said, len(found)))
+            matches.found[word], matches.worth[word] = found, worth
+            _add(matches.scores, found, share=worth / self._rarity(connection, len(found)))
+        stems = {stem for word in kept for stem in self._stems.of(word)}
+        begins = {stem[:-BEGIN_CUT] for stem in stems if stem.isalpha() and len(stem) >= BEGIN_LEAST + BEGIN_CUT}
+        kin = {term: f'"{word}"' for stem in stems for term, word in _kin().get(stem, {}).items() if term not in stems}
+        for weight, terms in ((BEGINNINGS, {f"{begin}*": f'"{begin}"*' for begin in begins}), (KIN, kin)):
+            asked, room = self._within(connection, terms, room=room)
+            if asked:
+                _add(matches.scores, dict(connection.execute(_FIND, (asked,))), share=weight)
+        return matches
+
+    def _affordable(self, connection: sqlite3.Connection, words: Sequence[str]) -> tuple[list[str], int]:
+        """The rarest words that may be asked for together, at least one, and the rows that are left of `WORK`."""
+        spread = {word: sum(self._rows(connection, stem)[1] for stem in self._stems.of(word)) for word in words}
+        kept: list[str] = []
+        room = WORK
+        for word in sorted(words, key=lambda each: spread[each]):
+            if kept and spread[word] > room:
+                break
+            room -= spread[word]
+            kept.append(word)
+        return kept, room
+
+    def _within(self, connection: sqlite3.Connection, terms: Mapping[str, str], *, room: int) -> tuple[str, int]:
+        """A query for the rarest of `terms`, with `room` for so many rows, and the room that is left."""
+        found = []
+        for rows, term in sorted((self._rows(connection, term)[1], term) for term in terms):
+            if rows > room:
+                break
+            if rows:
+                room -= rows
+                found.append(terms[term])
+        return " OR ".join(found), room
+
+    def _rows(self, connection: sqlite3.Connection, term: str) -> tuple[int, int]:
+        """Passages that say a stem, or what begins as `begin*`, themselves; and how many hold it, or a few more."""
+        if term not in self._spread:
+            bounds = (term[:-1], f"{term[:-1]}\U0010ffff") if term.endswith("*") else (term, term)
+            sql = "SELECT coalesce(sum(iif(col = 'own', doc, 0)), 0), coalesce(sum(doc), 0) FROM vocabulary"
+            self._spread[term] = connection.execute(f"{sql} WHERE term >= ? AND term <= ?", bounds).fetchone()
+        return self._spread[term]
+
+    def _rarity(self, connection: sqlite3.Connection, rows: int) -> float:
+        """BM25's weight of a word in so many passages, as FTS5 has it."""
+        if self._passages is None:
+            (self._passages,) = connection.execute("SELECT count(*) FROM passages").fetchone()
+        others = max(0, self._passages - rows)  # another process may have written since they were counted
+        return max(1e-6, math.log((others + 0.5) / (rows + 0.5)))
+
+
+def _add(scores: dict[int, float], found: Mapping[int, float], *, share: float) -> None:
+    for number, score in found.items():
+        scores[number] = scores.get(number, 0.0) + share * score
+
+
+class _Stems:
+    """What FTS5 makes of a word; asked of FTS5 itself."""
+
+    def __init__(self) -> None:
+        self._connection: sqlite3.Connection | None = None
+        self.of = lru_cache(4096)(self._of)
+
+    def _of(self, word: str) -> tuple[str, ...]:
+        if self._connection is None:
+            self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            self._connection.execute(f"CREATE VIRTUAL TABLE one USING fts5 (word, tokenize = '{TOKENS}')")
+            self._connection.execute("CREATE VIRTUAL TABLE stems USING fts5vocab (one, row)")
+        self._connection.execute("INSERT INTO one (rowid, word) VALUES (1, ?)", (word,))
+        found = tuple(term for (term,) in self._connection.execute("SELECT term FROM stems"))
+        self._connection.execute("DELETE FROM one")
+        return found
+
+
+@lru_cache(1)
+def _kin() -> dict[str, dict[str, str]]:
+    """By stem: the stems of its kin, each with the word that it is the stem of."""
+    stems = _Stems()
+    kin: dict[str, dict[str, str]] = defaultdict(dict)
+    for group in thesaurus.groups():
+        (head, first), *others = [(stems.of(word)[0], word) for word in group]
+        for stem, word in others:
+            kin[head][stem] = word
+            kin[stem][head] = first
+    return kin
