@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, event, text
+from sqlalchemy import text
 from tests.fakes import ManualClock, settle
 
 from kairosd.core.budget import DAY, DEFAULT_CAPS, HOUR, Amount, Breach, Cap, Order, Purse, caps
@@ -816,16 +816,43 @@ class TestGroups:
         assert [line["seq"] for line in await journal(opened)] == [1, 2]
 
     async def test_thirty_one_callers_share_one_commit(self, opened: OpenStores) -> None:
-        commits: list[Connection] = []
-
-        def count(connection: Connection) -> None:
-            if not connection.get_execution_options().get("kairos_read_only"):
-                commits.append(connection)
-
-        event.listen(opened.engine, "commit", count)
+        statements: list[str] = []
+        await opened.database.write(lambda unit: unit.driver.set_trace_callback(statements.append))
         await together(opened, *(opened.stores.events.add(draft(str(number)), NOW) for number in range(31)))
-        # One for the request that held the writer, one for the thirty-one, perhaps the journal's mark behind them.
-        assert 2 <= len(commits) <= 3
+        # One for the tracing, one for the request that held the writer, one for the thirty-one, perhaps the journal's
+        # mark behind them.
+        assert 3 <= statements.count("COMMIT") <= 4
+
+    async def test_what_nobody_waits_for_goes_before_the_next_write_and_with_it(self, opened: OpenStores) -> None:
+        statements: list[str] = []
+        await opened.database.write(lambda unit: unit.driver.set_trace_callback(statements.append))
+        await asyncio.sleep(0.05)
+        statements.clear()
+        soon = opened.database.write_soon(lambda unit: unit.note(Note("soon"), NOW))
+        await opened.database.write(lambda unit: unit.note(Note("next"), NOW))
+        assert soon.done()
+        assert statements.count("COMMIT") == 1
+        assert [line["kind"] for line in await journal(opened)] == ["soon", "next"]
+
+    async def test_what_nobody_waits_for_is_written_by_itself_and_fails_alone(self, opened: OpenStores) -> None:
+        def poison(unit: Unit) -> None:
+            unit.note(Note("poison"), NOW)
+            raise ValueError("not today")
+
+        failing = opened.database.write_soon(poison)
+        last = opened.database.write_soon(lambda unit: unit.note(Note("soon"), NOW))
+        with pytest.raises(ValueError, match="not today"):
+            await failing
+        await last
+        assert [line["kind"] for line in await journal(opened)] == ["soon"]
+
+    async def test_what_nobody_waits_for_is_written_when_the_store_is_closed(self, tmp_path: Path) -> None:
+        opened = open_at(tmp_path)
+        opened.database.write_soon(lambda unit: unit.execute(text("INSERT INTO state VALUES ('soon', '1', '')")))
+        await opened.close()
+        with sqlite3.connect(tmp_path / "kairos.db") as connection:
+            assert connection.execute("SELECT count(*) FROM state WHERE key = 'soon'").fetchone() == (1,)
+        connection.close()
 
     async def test_a_cancelled_caller_leaves_a_whole_write_or_none(self, opened: OpenStores) -> None:
         task = asyncio.get_running_loop().create_task(opened.stores.events.add(draft("1"), NOW))

@@ -173,6 +173,14 @@ async def test_a_body_must_be_a_json_object(body: bytes) -> None:
         assert (await hooks.post(body, **sign(body)))[0] == 400
 
 
+@pytest.mark.parametrize("value", [b'"\\ud800"', b"[" * 250 + b"]" * 250, b"NaN", '"gr\u00fc\u00df dich"'.encode()])
+async def test_a_body_may_hold_whatever_json_can(value: bytes) -> None:
+    body = b'{"action": "opened", "odd": ' + value + b"}"
+    async with serving() as hooks:
+        assert (await hooks.post(body, **sign(body)))[0] == 202
+    assert [draft.facts["action"] for draft in hooks.intake.drafts] == ["opened"]
+
+
 async def test_a_body_over_the_cap_is_refused_whichever_way_it_comes() -> None:
     async with serving(max_body=2000) as hooks:
         body = b'{"pad": "' + b"x" * 300_000 + b'"}'

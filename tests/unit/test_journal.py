@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kairosd.core.journal import GENESIS, Note, file_name, journal_day, seal, unsealed, verify_line
-from kairosd.core.json import canonical
+from kairosd.core.journal import GENESIS, Note, file_name, journal_day, seal, unsealed, verify_line, waiting_line
+from kairosd.core.json import Encoded, canonical
 from kairosd.store.journal_files import journal_files, read_lines, verify
 from kairosd.store.lines import Lines, link, moment_of
 from kairosd.verbs.journal import main
@@ -72,7 +73,10 @@ def three_days(tmp_path: Path) -> Path:
 @settings(deadline=None, max_examples=40)
 def test_linking_text_makes_what_sealing_makes(note: Note, seq: int) -> None:
     plain = unsealed(seq, NOW, note=note)
-    waiting = canonical({**plain, "prev": ""})
+    waiting = waiting_line(seq, NOW, note=note)
+    assert waiting == canonical({**plain, "prev": ""})
+    encoded = {name: Encoded(canonical(value)) for name, value in note.data.items()}
+    assert waiting_line(seq, NOW, note=replace(note, data=encoded)) == waiting
     assert link(waiting, "a" * 64) == seal(plain, "a" * 64)
     assert moment_of(waiting) == NOW
 

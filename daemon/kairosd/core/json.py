@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from json.encoder import encode_basestring
 from typing import TypeAlias
 
 Json: TypeAlias = "None | bool | int | str | Sequence[Json] | Mapping[str, Json]"
@@ -18,8 +19,16 @@ _ENCODE = json.JSONEncoder(
 _PLAIN = frozenset({str, int, bool, type(None)})
 
 
+class Encoded(str):
+    """A JSON value in its canonical form already. Only where it stands alone: inside another it would be a string."""
+
+    __slots__ = ()
+
+
 def canonical(value: Json) -> str:
     """The one form of `value`: keys sorted, no spaces, UTF-8 kept as it is. Raises `ValueError` on a float."""
+    if isinstance(value, str):
+        return value if isinstance(value, Encoded) else encode_basestring(value)
     _refuse_floats(value)
     return _ENCODE(value)
 

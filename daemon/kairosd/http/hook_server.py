@@ -12,7 +12,7 @@ import logging
 import socket
 from collections import deque
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Protocol
 
@@ -226,16 +226,16 @@ def _settle_garbage() -> None:
 
 
 def _encoded(answer: Answer, *, last: bool) -> bytes:
-    lines = [_status_line(answer.status), f"content-length: {len(answer.body)}"]
-    if answer.body:
+    return _head(answer.status, answer.allow, length=len(answer.body), last=last) + answer.body
+
+
+@lru_cache
+def _head(status: int, allow: str, *, length: int, last: bool) -> bytes:
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"content-length: {length}"]
+    if length:
         lines.append("content-type: application/json")
-    if answer.allow:
-        lines.append(f"allow: {answer.allow}")
+    if allow:
+        lines.append(f"allow: {allow}")
     if last:
         lines.append("connection: close")
-    return "\r\n".join(lines).encode("ascii") + b"\r\n\r\n" + answer.body
-
-
-@cache
-def _status_line(status: int) -> str:
-    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"
+    return "\r\n".join([*lines, "", ""]).encode("ascii")

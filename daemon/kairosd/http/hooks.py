@@ -12,6 +12,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
+from pydantic_core import from_json
+
 from kairosd.config.sections import GithubSection
 from kairosd.core.events import Draft, is_fact_name
 from kairosd.errors import StoreError
@@ -79,7 +81,7 @@ class GithubHook:
     def __init__(self, intake: Intake, drafter: Drafter, *, secrets: Sequence[bytes]) -> None:
         self._intake = intake
         self._drafter = drafter
-        self._secrets = tuple(secrets)
+        self._macs = [hmac.new(secret, digestmod="sha256") for secret in secrets]  # to begin with: the key is in them
 
     async def take(self, request: Request, body: bytes) -> Answer:
         """The answer to a POST with `body`."""
@@ -90,10 +92,7 @@ class GithubHook:
             return _json(400, {"error": f"X-GitHub-Delivery must have 1 to {DELIVERY_MAX} characters"})
         if not is_fact_name(event):
             return _json(400, {"error": "X-GitHub-Event must be a plain name of at most 100 characters"})
-        try:
-            payload = json.loads(body)
-        except (ValueError, RecursionError):
-            payload = None
+        payload = _parsed(body)
         if not isinstance(payload, dict):
             return _json(400, {"error": "the body must be a JSON object (content type application/json)"})
         draft = self._drafter(event, delivery, payload, hashlib.sha256(body).hexdigest())
@@ -102,15 +101,34 @@ class GithubHook:
         except StoreError as error:
             log.error("delivery %s could not be stored: %s", delivery, error)
             return _json(503, {"error": "not stored, send it again"})
-        return _json(200, {"duplicate_of": receipt.id}) if receipt.duplicate else _json(202, {"id": receipt.id})
+        # An id of ours needs no escaping, and the general way takes longer than the rest of the answer.
+        return _named(200, "duplicate_of", id=receipt.id) if receipt.duplicate else _named(202, "id", id=receipt.id)
 
     def _signed(self, request: Request, body: bytes) -> bool:
         """Compares bytes: `compare_digest` raises on a `str` that is not ASCII. SHA-1 signatures do not count."""
         given = request.headers.get(b"x-hub-signature-256", b"")
-        return any(
-            hmac.compare_digest(b"sha256=" + hmac.digest(secret, body, "sha256").hex().encode(), given)
-            for secret in self._secrets
-        )
+        for keyed in self._macs:
+            mac = keyed.copy()
+            mac.update(body)
+            if hmac.compare_digest(b"sha256=" + mac.hexdigest().encode(), given):
+                return True
+        return False
+
+
+def _parsed(body: bytes) -> object:
+    """The JSON in `body`; None when there is none."""
+    try:
+        return from_json(body, cache_strings="none")  # half the time of the standard library's
+    except ValueError:
+        return _parsed_leniently(body)
+
+
+def _parsed_leniently(body: bytes) -> object:
+    """`_parsed`, also of lone surrogates, deeper nesting and other encodings than UTF-8."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _text(request: Request, header: bytes) -> str:
@@ -119,6 +137,10 @@ def _text(request: Request, header: bytes) -> str:
 
 def _json(status: int, body: Mapping[str, str]) -> Answer:
     return Answer(status, json.dumps(body).encode())
+
+
+def _named(status: int, name: str, *, id: str) -> Answer:
+    return Answer(status, f'{{"{name}": "{id}"}}'.encode())
 
 
 _COUNTERS = {202: "webhook_accepted", 200: "webhook_duplicate"}

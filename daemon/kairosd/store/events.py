@@ -13,7 +13,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_or
 from kairosd.core.decisions import Decision, Verdict
 from kairosd.core.events import MAX_TRIES, Draft, Event, EventState, Receipt
 from kairosd.core.ids import mint
-from kairosd.core.json import Json
+from kairosd.core.json import Encoded, Json, canonical
 from kairosd.core.runs import Run
 from kairosd.errors import TransitionError
 from kairosd.ports.stores import Claim, Query
@@ -172,8 +172,9 @@ def _event(draft: Draft, now: datetime) -> Event:
 
 def _add(unit: Unit, event: Event, *, draft: Draft, now: datetime) -> Receipt:
     """One statement tells new from known: no look before the leap, and no error to recover from."""
-    if unit.insert(_INSERT, {**EVENTS.row(event), "body": draft.body}):
-        unit.note(notes.received(event), now)
+    facts = Encoded(canonical(event.facts))
+    if unit.insert(_INSERT, {**EVENTS.row(event), "body": draft.body, "facts": facts}):
+        unit.note(notes.received(event, facts), now)
         return Receipt(event.id, duplicate=False)
     names = {"source": draft.source, "key": draft.key, "body": draft.body}
     known = str(unit.connection.execute(_KNOWN, names).scalar_one())

@@ -8,8 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import insert
 
-from kairosd.core.journal import Note, unsealed
-from kairosd.core.json import canonical
+from kairosd.core.journal import Note, waiting_line
 from kairosd.core.texts import encodable
 from kairosd.store.prepared import PreparedInsert
 from kairosd.store.schema import outbox
@@ -33,7 +32,7 @@ class Lines:
 
     def add(self, note: Note, moment: datetime) -> None:
         """Numbers `note`. Raises `ValueError` when it holds a float."""
-        line = encodable(canonical({**unsealed(self.last + 1, moment, note=note), "prev": ""}))
+        line = encodable(waiting_line(self.last + 1, moment, note=note))
         self.last += 1
         self._waiting.append({"seq": self.last, "line": line})
 

@@ -30,9 +30,9 @@ def moment(value: datetime | None) -> str | None:
     return None if value is None else stamp(value)
 
 
-def received(event: Event) -> Note:
-    """A new event, with its text only where the owner or code of ours wrote it."""
-    data: dict[str, Json] = {"source": event.source, "kind": event.kind, "key": event.key, "facts": event.facts}
+def received(event: Event, facts: Json) -> Note:
+    """A new event with its `facts`, and with its text only where the owner or code of ours wrote it."""
+    data: dict[str, Json] = {"source": event.source, "kind": event.kind, "key": event.key, "facts": facts}
     if event.delivery is not None:
         data["delivery"] = event.delivery
     if event.text and event.tier >= Tier.LOCAL:

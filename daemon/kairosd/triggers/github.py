@@ -144,8 +144,10 @@ def facts(event: str, payload: Payload) -> tuple[dict[str, Json], dict[str, str]
     """The facts of a payload; and, apart from them, the names among them that are not plain enough to be facts."""
     found: dict[str, Json] = {}
     odd: dict[str, str] = {}
-    for name, path, is_check in (*_entries(COMMON), *_entries(FACTS.get(event, ""))):
-        value = _at(payload, path)
+    for name, keys, is_check in (*_entries(COMMON), *_entries(FACTS.get(event, ""))):
+        value: object = payload
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
         if isinstance(value, str) and value:
             plain = _NOT_PLAIN.sub("-", value)[:100] if is_check else _short_ref(name, value)
             if is_fact_name(plain):
@@ -164,8 +166,8 @@ def facts(event: str, payload: Payload) -> tuple[dict[str, Json], dict[str, str]
 def texts(event: str, payload: Payload) -> dict[str, str]:
     """What people wrote, each at most `TEXT_MAX` characters; empty for what a machine reports."""
     found: dict[str, str] = {}
-    for name, path, _ in _entries(TEXTS.get(event, "")):
-        value = _at(payload, path)
+    for name, keys, _ in _entries(TEXTS.get(event, "")):
+        value = _reach(payload, keys)
         if isinstance(value, str) and value:
             found[name] = _cut(value)
     if event == "push" and (messages := "\n\n".join(_messages(payload))):
@@ -188,7 +190,7 @@ def tier(event: str, payload: Payload, *, has_text: bool) -> Tier:
     if event in WRITERS_ONLY:
         return Tier.COLLABORATOR
     for subject in AUTHORED:
-        if isinstance(payload.get(subject), Mapping):
+        if isinstance(payload.get(subject), dict):
             author = _at(payload, f"{subject}.author_association")
             return Tier.COLLABORATOR if isinstance(author, str) and author in WRITERS else Tier.PUBLIC
     return Tier.PUBLIC
@@ -203,14 +205,18 @@ def _workspace(payload: Payload, workspaces: Sequence[Workspace]) -> str | None:
 
 
 @cache
-def _entries(table: str) -> tuple[tuple[str, str, bool], ...]:
+def _entries(table: str) -> tuple[tuple[str, tuple[str, ...], bool], ...]:
     split = [(entry, *entry.replace("~", "=").partition("=")[::2]) for entry in table.split()]
-    return tuple((name, path or name, "~" in entry) for entry, name, path in split)
+    return tuple((name, _keys(path or name), "~" in entry) for entry, name, path in split)
 
 
 def _at(value: object, path: str) -> object:
     """What lies at a dotted path; None wherever the payload is not shaped like that."""
-    for key in _keys(path):
+    return _reach(value, _keys(path))
+
+
+def _reach(value: object, keys: tuple[str, ...]) -> object:
+    for key in keys:
         if not isinstance(value, dict):  # all that JSON makes; `Mapping` would take twice as long to ask for
             return None
         value = value.get(key)
@@ -229,33 +235,35 @@ def _short_ref(name: str, value: str) -> str:
 def _is_fork(payload: Payload) -> bool:
     """Whether a pull request comes from another repository, or from one that is gone by now."""
     pull = payload.get("pull_request")
-    if not isinstance(pull, Mapping) or "head" not in pull:
+    if not isinstance(pull, dict) or "head" not in pull:
         return False
     head, base = _at(pull, "head.repo.full_name"), _at(pull, "base.repo.full_name")
     return head is None or head != base
 
 
-def _commits(payload: Payload) -> list[object]:
-    commits = payload.get("commits")
-    return commits if isinstance(commits, list) else []
-
-
 def _push_counts(payload: Payload) -> dict[str, Json]:
-    commits = _commits(payload)
-    counts: dict[str, Json] = {"commits": len(commits)}
+    commits = payload.get("commits")
+    counts: dict[str, Json] = {"commits": len(commits) if isinstance(commits, list) else 0}
+    read = _commits(payload)
     for kind in ("added", "removed", "modified"):
-        lists = [_at(commit, kind) for commit in commits[:COMMITS_READ]]
+        lists = [commit.get(kind) for commit in read]
         counts[kind] = len(
             {path for paths in lists if isinstance(paths, list) for path in paths if isinstance(path, str)}
         )
     return counts
 
 
+def _commits(payload: Payload) -> list[dict[str, object]]:
+    """The commits of a push that are read."""
+    commits = payload.get("commits")
+    return [each for each in commits[:COMMITS_READ] if isinstance(each, dict)] if isinstance(commits, list) else []
+
+
 def _messages(payload: Payload) -> Iterator[str]:
-    for commit in _commits(payload)[:COMMITS_READ]:
-        message = _at(commit, "message")
+    for commit in _commits(payload):
+        message = commit.get("message")
         if isinstance(message, str) and message:
-            sha = _at(commit, "id")
+            sha = commit.get("id")
             yield f"{sha[:10]} {message}" if isinstance(sha, str) else message
 
 
@@ -268,6 +276,8 @@ def _names(items: object) -> Iterator[str]:
 
 def _cut(text: str) -> str:
     """Storable text of bounded length: JSON allows lone surrogates and NUL, a database row does not."""
+    if len(text) <= TEXT_MAX and text.isascii() and "\x00" not in text:
+        return text
     clean = text[: TEXT_MAX + 1].encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
     if len(text) <= TEXT_MAX:
         return clean
