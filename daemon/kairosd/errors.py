@@ -111,6 +111,8 @@ class JournalBrokenError(KairosError):
 class ModelError(KairosError):
     """The model call did not yield an answer."""
 
+    spent: tuple[int, int | None] | None = None  # tokens and micro-dollars of an earlier request for the same answer
+
 
 class ModelUnavailableError(ModelError):
     """The model cannot be reached or is overloaded; trying again later may help."""

@@ -9,6 +9,7 @@ import re
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from email.utils import format_datetime
@@ -342,11 +343,22 @@ async def test_thinking_that_used_up_the_answer_is_given_room_and_paid_for(bench
     assert bench.model.thinking == 0
     needs = await bench.fails(NeedsRoomError)
     assert needs.usage == Usage(10, 50)  # type: ignore[attr-defined]
-    parts = await bench.stream(ASK)
+    parts = await bench.stream(replace(ASK, thinking=bench.model.thinking))
     assert words(parts) == "thought"
     assert isinstance(parts[-1], Done)
     assert (parts[-1].usage.input, parts[-1].usage.output) == (10, 60)
     assert bench.server.asked[1].body["max_tokens"] == ASK.max_tokens + bench.model.thinking > ASK.max_tokens
+
+
+async def test_nothing_is_sent_that_was_not_reserved_although_room_is_known_by_now(bench: Bench) -> None:
+    stop = "max_tokens" if bench.provider == "anthropic" else "length"
+    thinks = Reply(thinking=True, stop=stop, usage=(10, 50, 0, 0))
+    bench.script(thinks, thinks, Reply(text="thought"))
+    for _ in range(2):  # the second was reserved before the first had taught anything
+        await bench.fails(NeedsRoomError)
+    await bench.stream(replace(ASK, thinking=bench.model.thinking))
+    limits = [asked.body["max_tokens"] for asked in bench.server.asked]
+    assert limits == [ASK.max_tokens, ASK.max_tokens, ASK.max_tokens + bench.model.thinking]
 
 
 async def test_a_caller_that_stops_at_done_leaves_the_connection_free(bench: Bench) -> None:

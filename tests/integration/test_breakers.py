@@ -390,6 +390,17 @@ async def test_a_model_that_needs_room_is_booked_as_the_two_calls_it_took(setup:
         assert (run.price, run.tokens) == (100 + 4096 * 5 + 150, 4196 + 110)
 
 
+async def test_what_was_thought_in_vain_counts_for_the_run_though_the_next_request_fails(setup: Setup) -> None:
+    setup.actor.add(NeedsRoomError(Usage(100, 4096)), ModelUnavailableError("away"), says("thought about it"))
+    async with setup.running() as bench:
+        told = await bench.tell()
+        await bench.advance(60)
+        run = await bench.run(told)
+        rows = await bench.stores.model_calls.of(run.id)
+        assert [row["outcome"] for row in rows] == ["NeedsRoomError", "ModelUnavailableError", "ok"]
+        assert (run.price, run.tokens) == (100 + 4096 * 5 + 150, 4196 + 110)
+
+
 async def test_what_a_provider_may_charge_for_counts_although_nothing_was_heard(setup: Setup) -> None:
     cut = ModelUnavailableError("cut inside a form")
     cut.worked = True

@@ -12,7 +12,9 @@ import pytest
 from tests.engine_bench import Bench, Setup, open_setup
 from tests.fakes import says, use
 
+from kairosd.core.exchanges import marks
 from kairosd.core.levels import Level
+from kairosd.core.memo import Memo
 from kairosd.core.messages import Prompt
 from kairosd.core.runs import RunState
 from kairosd.core.toolsets import TOOL_SETS, choose
@@ -35,7 +37,7 @@ def setup(tmp_path: Path) -> Iterator[Setup]:
 def wire(prompt: Prompt, provider: str) -> dict[str, Any]:
     """The request as its bytes say it: keys in the order in which they are sent."""
     dialect = _Messages("m", "k") if provider == "anthropic" else ChatCompletions("m", "k")
-    return dict(json.loads(json.dumps(dialect.call(prompt, frozenset()).body)))
+    return dict(json.loads(dialect.call(prompt, frozenset()).content))
 
 
 def prefix_bytes(prompt: Prompt, provider: str) -> str:
@@ -95,6 +97,27 @@ async def test_each_prompt_of_a_run_begins_with_all_of_the_one_before(setup: Set
     sent = [wire(prompt, provider)["messages"] for prompt in setup.actor.prompts]
     plain = [json.dumps(messages).replace(', "cache_control": {"type": "ephemeral"}', "") for messages in sent]
     assert all(later.startswith(earlier[:-1]) for earlier, later in zip(plain, plain[1:], strict=False))
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "openai"])
+async def test_a_request_is_the_same_bytes_whether_the_ones_before_it_were_written_or_not(
+    setup: Setup, provider: str
+) -> None:
+    """Each message is written once, also where compaction changes the ones before it."""
+    setup.write("bells.txt", "bell\n" * 4000)
+    setup.actor.context = 8192
+    setup.actor.add(says("first", use("grep", pattern="bell"), use("read", path="bells.txt")))
+    busy(setup, 12)
+    async with setup.running() as bench:
+        await ended(bench)
+    dialect = _Messages("m", "k") if provider == "anthropic" else ChatCompletions("m", "k")
+    prompts = setup.actor.prompts
+    assert len({id(prompt.memo) for prompt in prompts}) == 1
+    assert any(later.messages[:2] != prompts[0].messages[:2] for later in prompts[1:])
+    for prompt in (*prompts, *reversed(prompts)):
+        alone = replace(prompt, memo=Memo())
+        assert dialect.call(prompt, frozenset()).content == dialect.call(alone, frozenset()).content
+        assert marks(prompt) == marks(alone)
 
 
 async def test_calls_come_back_in_the_order_they_were_written_also_after_a_restart(setup: Setup) -> None:

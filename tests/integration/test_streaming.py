@@ -15,6 +15,7 @@ from tests.fakes import ManualClock, says, use
 from tests.servers import ModelServer, Reply, Request
 
 from kairosd.config import ModelSection
+from kairosd.core.events import Tier
 from kairosd.core.json import JsonObject
 from kairosd.core.levels import Permission
 from kairosd.core.messages import Done, Prompt, StreamPart, TextDelta, ToolSpec, ToolUse, Usage, UseBroken
@@ -543,6 +544,50 @@ class Command(Timed):
     async def run(self, arguments: JsonObject, context: ToolContext) -> ToolAnswer:
         self.rung.append(context.call)
         return ToolAnswer("[exit 1]\n[no output]", failed=True)
+
+
+class Rumour(Timed):
+    """An effect that shows what a stranger wrote."""
+
+    async def run(self, arguments: JsonObject, context: ToolContext) -> ToolAnswer:
+        return replace(await super().run(arguments, context), taint=Tier.PUBLIC)
+
+
+async def test_what_an_effect_has_read_taints_its_run_in_the_transaction_of_its_outcome(setup: Setup) -> None:
+    setup.actor.add(says("", use("rumour", name="1")), says("done"))
+    setup.tools = [Rumour(ToolSpec("rumour", "Tells.", SCHEMA), True, Permission.NOTIFY)]
+    setup.hooks = hanging("runs", "move_call", at=lambda _, state: state is CallState.SUCCEEDED, first=False)
+    async with setup.running() as bench:
+        run = str((await bench.engine.desk.tell("work", "app", folder=None))["run"])
+        await asyncio.sleep(0.3)
+        assert (await bench.calls(run, "rumour"))[0].state is CallState.SUCCEEDED
+        assert (await bench.run(run)).taint is Tier.PUBLIC
+
+
+async def test_a_run_that_is_stopped_in_the_middle_of_an_effect_leaves_it_unknown(setup: Setup) -> None:
+    rings = ring()
+    rings.stall = "after"
+    setup.actor.add(says("", use("ring", name="1")), says("done"))
+    setup.tools = [rings]
+    async with setup.running() as bench:
+        run = str((await bench.engine.desk.tell("work", "app", folder=None))["run"])
+        await asyncio.sleep(0.3)
+        assert (await bench.calls(run, "ring"))[0].state is CallState.INTENDED
+        await bench.engine.desk.stop(run)
+        assert (await bench.run(run)).state is RunState.CANCELLED
+        assert (await bench.calls(run, "ring"))[0].state is CallState.UNKNOWN
+
+
+async def test_an_answer_is_paid_for_while_its_calls_still_take_their_time(setup: Setup) -> None:
+    slow = look()
+    slow.stall = "before"
+    setup.actor.add(says("", use("grep", pattern="x"), use("look", name="1")), says("done"))
+    setup.tools = [slow]
+    async with setup.running() as bench:
+        run = str((await bench.engine.desk.tell("work", "app", folder=None))["run"])
+        await asyncio.sleep(0.3)
+        assert [row["outcome"] for row in await bench.stores.model_calls.of(run)] == ["ok"]
+        assert [call.state for call in await bench.calls(run, "grep")] == [CallState.SUCCEEDED]
 
 
 async def test_what_a_failed_command_cancels_stays_cancelled_over_a_kill(setup: Setup) -> None:

@@ -64,7 +64,7 @@ def test_the_worst_case_has_all_that_is_sent_and_the_longest_answer() -> None:
     assert 20_000 / 4 < worst.tokens - 1000 < 20_000 / 2
     assert worst.price == round((worst.tokens - 1000) * 1.25 + 0.49) + 5000  # written to the cache, all of it
     assert worst_case(plain, None) == Amount(None, worst.tokens)
-    assert worst_case(plain, None, thinking=8192).tokens == worst.tokens + 8192
+    assert worst_case(replace(plain, thinking=8192), None).tokens == worst.tokens + 8192
     use = ToolUse("1", "t", {"a": "word " * 100})
     tool = ToolSpec("t", "word " * 100, {"type": "object"})
     for more in (

@@ -184,16 +184,13 @@ def total(amounts: Iterable[Amount]) -> Amount:
     return Amount(price, tokens)
 
 
-def worst_case(prompt: Prompt, tariff: Tariff | None, *, thinking: int = 0) -> Amount:
-    """The most that a call with `prompt` takes: more than the estimate, none of it cached, and the longest answer.
-
-    `thinking` are tokens that the model may think in beside that answer.
-    """
+def worst_case(prompt: Prompt, tariff: Tariff | None) -> Amount:
+    """The most that a call with `prompt` takes: more than the estimate, none of it cached, and the longest answer."""
     form = [ToolSpec(prompt.form.name, prompt.form.description, prompt.form.schema)] if prompt.form else []
     estimated = estimate_prompt(prompt) + estimate_frame("", form)
     given = -(-estimated * (100 + MARGIN_PERCENT) // 100) + PROVIDER_TOKENS
     # A prompt is written to a cache at more than the plain price, where a provider has one.
-    answer = prompt.max_tokens + thinking
+    answer = prompt.max_tokens + prompt.thinking
     dearest = (Usage(given, answer), Usage(0, answer, 0, given))
     prices = [known for usage in dearest if (known := price(usage, tariff)) is not None]
     return Amount(max(prices, default=None), given + answer)

@@ -23,13 +23,14 @@ def mark(value: object) -> str:
 
 def marks(prompt: Prompt) -> JsonObject:
     """The hash of each section of a prompt."""
-    messages = [mark(_said(message)) for message in prompt.messages]
+    memo = prompt.memo
+    messages = memo.grown(_Marks, prompt.messages, begin=_Marks)
     return {
-        "system": mark(prompt.system),
-        "tools": mark([asdict(tool) for tool in prompt.tools]),
+        "system": memo.once("system's mark", prompt.system, make=lambda: mark(prompt.system)),
+        "tools": memo.once("tools' mark", prompt.tools, make=lambda: mark([asdict(tool) for tool in prompt.tools])),
         "form": mark(asdict(prompt.form)) if prompt.form else "",
-        "earlier messages": mark(messages[:-1]),
-        "last message": messages[-1] if messages else "",
+        "earlier messages": messages.earlier,
+        "last message": messages.last,
         "max_tokens": prompt.max_tokens,
     }
 
@@ -48,6 +49,27 @@ def scrubbed(value: Json, scrub: Callable[[str], str]) -> Json:
     if isinstance(value, (list, tuple)):
         return [scrubbed(item, scrub) for item in value]
     return value
+
+
+class _Marks:
+    """The mark of the last message, and that of the list of all before it: as `mark` makes it, and added to."""
+
+    def __init__(self) -> None:
+        self.last = ""
+        self._list = hashlib.sha256(b"[")
+        self._separator = ""
+
+    @property
+    def earlier(self) -> str:
+        whole = self._list.copy()
+        whole.update(b"]")
+        return whole.hexdigest()[:HASH_LENGTH]
+
+    def take(self, message: Message) -> None:
+        if self.last:
+            self._list.update(f'{self._separator}"{self.last}"'.encode("ascii"))
+            self._separator = ", "
+        self.last = mark(_said(message))
 
 
 def _said(message: Message) -> Json:

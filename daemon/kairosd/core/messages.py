@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from kairosd.core.json import Json, JsonObject
+from kairosd.core.memo import Memo
 from kairosd.errors import ModelError
 
 TAKES_BACK = "back_"  # how the id of a call begins by which the daemon undoes the last change, since it did not help
@@ -76,7 +77,8 @@ class Prompt:
 
     `narrowed` are the calls that make sense at this very step: a model whose answers are forced by a schema is held to
     them, no other is shown them. `vary` says how often such a model has answered in vain: it shall then give other
-    answers than the likeliest.
+    answers than the likeliest. `thinking` are the tokens beyond `max_tokens` that were reserved for the model to
+    think in first. `memo` is that of the conversation, where the prompt is one of many of it.
     """
 
     system: str
@@ -87,6 +89,8 @@ class Prompt:
     tokens: int = field(default=0, compare=False)
     narrowed: tuple[ToolSpec, ...] = ()
     vary: int = 0
+    thinking: int = 0
+    memo: Memo = field(default_factory=Memo, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from kairosd.core.events import Event
-from kairosd.core.hosts import Connection
-from kairosd.core.journal import Note
 from kairosd.core.levels import Permission, Ruling
 from kairosd.core.messages import ToolUse, UseBroken
 from kairosd.core.notices import NoticeDraft
 from kairosd.core.runs import Call, CallState, call_hash
 from kairosd.core.triage import Triage
 from kairosd.engine.checks import Sight
-from kairosd.engine.circles import FIRST_TOLD, MAX_REPEATS, TOLD, Step, times_made
+from kairosd.engine.circles import FIRST_TOLD, MAX_REPEATS, TOLD, Earlier, times_made
 from kairosd.engine.commands import Ground, PlanRunner, changes, needs_checkout, signature, workspace_mounts
 from kairosd.engine.conversation import OpenUse
 from kairosd.engine.ledger import Settled
@@ -53,7 +51,7 @@ class Acting:
         tool = self._t.tools.get(use.name) if isinstance(use, ToolUse) else None
         return tool is not None and (tool.effect or tool.permission is not Permission.READ)
 
-    async def make(self, item: OpenUse, *, turn: int, earlier: Sequence[Step]) -> Made:
+    async def make(self, item: OpenUse, *, turn: int, earlier: Earlier) -> Made:
         """What came of one call. Raises `GaveUpError`, `Park`, `CheckoutError` and what else stops a run."""
         use = item.use
         if isinstance(use, UseBroken):
@@ -72,6 +70,8 @@ class Acting:
 
     async def _told(self, use: ToolUse, settled: Settled, *, tool: Tool) -> Made:
         answer = settled.answer
+        if settled.writing is not None:
+            self._standing.owe(settled.writing)
         self.stirred = self.stirred or (tool.effect and tool.permission is not Permission.NOTIFY)
         if answer.taint is not None:
             await self._standing.taint(answer.taint)
@@ -93,7 +93,7 @@ class Acting:
         mark = (turn, item.position, call_hash(item.use.name, item.use.arguments))
         return next((one for one in reversed(self.known) if (one.turn, one.position, one.hash) == mark), None)
 
-    def _repeats(self, use: ToolUse, earlier: Sequence[Step]) -> str | None:
+    def _repeats(self, use: ToolUse, earlier: Earlier) -> str | None:
         """What to tell a model that asks for the same thing again and again. Raises `GaveUpError` when it is enough."""
         count = times_made(earlier, use, changes=self._changes)
         if count >= MAX_REPEATS:
@@ -163,17 +163,9 @@ class Acting:
 
         ground = Ground(
             workspace, root, mounts, self._secrets, signature(author, self._t.clock.now()),
-            # As the run stands then: it may have read a stranger's word while the line went on in the background.
-            reach=lambda command: self._t.ledger.gate.reach(command, run=self._standing.run), connected=self._connected,
+            outlet=self._t.outlets.of(run),
         )  # fmt: skip
         return PlanRunner(self._t.sandbox, self._t.files, ground=ground)
-
-    async def _connected(self, connections: Sequence[Connection]) -> None:
-        """Writes down what the run's commands have reached, or tried to: places and numbers, no content."""
-        run = self._standing.run
-        data = {"places": [asdict(each) for each in connections]}
-        note = Note("run.connected", run.id, workspace=run.workspace, data=data)
-        await self._t.stores.state.note(note, self._t.clock.now())
 
     # What tools may ask of the daemon (ToolServices).
 
@@ -199,6 +191,7 @@ class Acting:
         await self._t.tell(replace(draft, cause=run.id, workspace=run.workspace))
 
     async def calls(self) -> Sequence[Call]:
+        await self._standing.save()
         return await self._t.stores.runs.calls(self._standing.run.id)
 
 

@@ -12,9 +12,11 @@ from kairosd.core.budget import Payer
 from kairosd.core.messages import Done, NeedsRoomError, Prompt, TextDelta, ToolUse, Usage, UseBroken, UseReady
 from kairosd.core.pricing import Tariff, price
 from kairosd.engine.breakers import Breakers
-from kairosd.engine.purses import Purses, Taken
+from kairosd.engine.purses import NoRoom, Purses, Taken
 from kairosd.errors import ModelError, ModelProtocolError, ModelUnavailableError
 from kairosd.ports import Model
+
+OK = "ok"  # the outcome of a call that was answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,17 +125,23 @@ class Asking:
         except NeedsRoomError as needs:
             cost = Cost()
             cost.add(price(needs.usage, self._tariffs(model)))
-            reply = await self._once(model, prompt, payer=payer, role=role, listener=listener)
+            try:
+                reply = await self._once(model, prompt, payer=payer, role=role, listener=listener)
+            except (ModelError, NoRoom) as error:
+                error.spent = (_tokens(needs.usage), cost.total)
+                raise
             cost.add(reply.price)
             return replace(reply, price=cost.total, before=needs.usage)
 
     async def _once(self, model: Model, prompt: Prompt, *, payer: Payer, role: str, listener: Listener | None) -> Reply:
         """One request, with a reservation of its own that is settled whatever becomes of it."""
+        # It may learn meanwhile, by another call, that it needs more: what is sent is what was reserved.
+        prompt = replace(prompt, thinking=model.thinking)
         number = await self.purses.reserve(payer, prompt, role=role, model=model, tariff=self._tariffs(model))
         parts, taken = _Parts(listener), Taken("broken")
         try:
             reply = await self._collect(model, prompt, parts=parts)
-            taken = Taken("ok", reply.usage, reply.price)
+            taken = Taken(OK, reply.usage, reply.price)
         except asyncio.CancelledError:
             taken = Taken("cancelled")
             raise
@@ -146,7 +154,10 @@ class Asking:
                 taken = replace(taken, usage=Usage(0, 0), price=0)
             raise
         finally:
-            await self.purses.settle(number, taken)
+            if taken.outcome == OK and reply.uses:
+                self.purses.book(number, taken)  # the next reservation comes at once, and takes this along
+            else:
+                await self.purses.settle(number, taken)
         return reply
 
     async def _collect(self, model: Model, prompt: Prompt, *, parts: _Parts) -> Reply:

@@ -114,7 +114,7 @@ class Compactor:
     def _filled(self, talk: Conversation, prompt: Prompt) -> Prompt:
         old, _ = self._projected(talk)
         tokens = self._frame(prompt) + self._size(talk)
-        return replace(prompt, messages=(*old, *talk.shown_whole), tokens=tokens)
+        return replace(prompt, messages=(*old, *talk.shown_whole), tokens=tokens, memo=talk.memo)
 
     def _frame(self, prompt: Prompt) -> int:
         """Tokens of what stands before the messages; from turn to turn it is the same."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from kairosd.core.json import Json, JsonObject, without_floats
+from kairosd.core.memo import Memo
 from kairosd.core.messages import Message, ToolResult, ToolUse, Usage, UseBroken
 from kairosd.core.projection import Cuts
 from kairosd.engine.asking import Reply
@@ -29,7 +30,7 @@ class Conversation:
 
     `cuts` say what of it a model is shown no more, or shorter. They are in the transcript too, with the summaries, so
     after a restart a prompt begins with the same bytes. `failed_summaries` counts those that failed in a row.
-    `tool_set` names the tools that the run was given.
+    `tool_set` names the tools that the run was given; `memo` keeps what is worked out of the messages.
     """
 
     def __init__(self, transcripts: Transcript, run: str) -> None:
@@ -48,6 +49,7 @@ class Conversation:
         self.cuts = Cuts()
         self.failed_summaries = 0
         self.tool_set = ""
+        self.memo = Memo()
 
     @classmethod
     async def load(cls, transcripts: Transcript, run: str) -> Conversation:

@@ -77,9 +77,9 @@ def read_outcome(entry: Mapping[str, Json]) -> Reply | Exception:
         case {"reply": Mapping() as reply}:
             return read_reply(reply)
         case {"refused": Mapping() as breach}:
-            return NoRoom(_read_breach(breach))
+            return _with_spent(NoRoom(_read_breach(breach)), entry)
         case {"error": Mapping() as told}:
-            return _read_error(told)
+            return _with_spent(_read_error(told), entry)
     raise ValueError("neither an answer nor a fault")
 
 
@@ -94,12 +94,19 @@ def _read_use(use: Json) -> ToolUse | UseBroken:
     return UseBroken(str(use["id"]), str(use["name"]), str(use["problem"]))
 
 
+def _with_spent(error: ModelError | NoRoom, entry: Mapping[str, Json]) -> Exception:
+    if isinstance(spent := entry.get("spent"), Mapping):
+        price = spent["price"]
+        error.spent = (int(str(spent["tokens"])), None if price is None else int(str(price)))
+    return error
+
+
 def write_error(error: ModelError) -> JsonObject:
     """A fault as JSON."""
     told: dict[str, Json] = {"class": type(error).__name__, "message": error.message, "fix": error.fix}
     if isinstance(error, ModelUnavailableError) and error.retry_after is not None:
         told["retry_after_ms"] = int(error.retry_after * 1000)
-    return {"error": told}
+    return {"error": told, **_write_spent(error)}
 
 
 def _read_error(told: Mapping[str, Json]) -> ModelError:
@@ -112,8 +119,9 @@ def _read_error(told: Mapping[str, Json]) -> ModelError:
     return error
 
 
-def write_breach(breach: Breach) -> JsonObject:
+def write_refusal(refused: NoRoom) -> JsonObject:
     """A refusal for want of money as JSON."""
+    breach = refused.breach
     span = breach.cap.span
     cap: JsonObject = {
         "seconds": None if span is None else int(span.total_seconds()),
@@ -125,7 +133,15 @@ def write_breach(breach: Breach) -> JsonObject:
         for name, amount in (("used", breach.used), ("need", breach.need))
     }
     frees = None if breach.frees_at is None else stamp(breach.frees_at)
-    return {"refused": {"purse": breach.purse, "cap": cap, **amounts, "frees_at": frees}}
+    told: JsonObject = {"purse": breach.purse, "cap": cap, **amounts, "frees_at": frees}
+    return {"refused": told, **_write_spent(refused)}
+
+
+def _write_spent(error: ModelError | NoRoom) -> JsonObject:
+    if error.spent is None:
+        return {}
+    tokens, price = error.spent
+    return {"spent": {"tokens": tokens, "price": price}}
 
 
 def _read_breach(told: Mapping[str, Json]) -> Breach:

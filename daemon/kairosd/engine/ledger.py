@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kairosd.core.events import Tier
 from kairosd.core.ids import mint
-from kairosd.core.levels import Level, Opinion, Ruling
+from kairosd.core.levels import Level, Opinion, Permission, Ruling
 from kairosd.core.messages import ToolUse
 from kairosd.core.notices import Notice, NoticeDraft, Severity
 from kairosd.core.questions import bound_hash, describe, effect_of, escaped, exact_hash
@@ -49,10 +49,11 @@ class Park(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What goes back to the model for one call."""
+    """What goes back to the model for one call; `writing` is its row, where that is not waited for."""
 
     answer: ToolAnswer
     error: bool
+    writing: Awaitable[Call] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,8 @@ class Ledger:
     async def judge(self, run: Run, call: Call, *, tool: Tool, root: Path, files: Files) -> Opinion:
         """What the gate says of the call now. Raises `ToolError` for arguments that cannot be judged."""
         judge = partial(self.gate.judge, run=run, root=root, follow=partial(files.resolve, root))
+        if tool.permission is Permission.READ:
+            return judge(tool, call.arguments)  # a few paths at most: a thread would take longer than they do
         return await asyncio.to_thread(judge, tool, call.arguments)
 
     async def _go(self, run: Run, call: Call, *, tool: Tool, context: ToolContext) -> Settled:
@@ -194,9 +197,13 @@ class Ledger:
             answer = self._scrubbed(await tool.run(call.arguments, replace(context, call=call.id)))
         except (ToolError, SandboxError, ExecutorError) as error:
             return await self._refuse(call, CallState.FAILED, reason=await _told(error))
-        if call.state is not CallState.SUCCEEDED:
-            await self._move(replace(call, result=answer.text[:RESULT_MAX]), CallState.SUCCEEDED)
-        return Settled(answer, error=False)
+        ended, writing = replace(call, result=answer.text[:RESULT_MAX]), None
+        if tool.effect:
+            now = self._clock.now()
+            await self._runs.move_call(ended, CallState.SUCCEEDED, now=now, taint=answer.taint)
+        elif call.state is not CallState.SUCCEEDED:
+            writing = self._runs.end_look(ended, now=self._clock.now())
+        return Settled(answer, error=False, writing=writing)
 
     async def _probe(self, call: Call, tool: Tool, *, context: ToolContext) -> Call:
         happened = await tool.probe(call, context)

@@ -10,6 +10,7 @@ from kairosd.core.budget import Payer
 from kairosd.core.json import JsonObject
 from kairosd.core.messages import Prompt
 from kairosd.engine.asking import Asking, Listener, Reply
+from kairosd.engine.purses import NoRoom
 from kairosd.errors import EndpointRefusedError, ModelError, ModelProtocolError, ModelUnavailableError
 from kairosd.ports import Clock, Model
 
@@ -46,13 +47,20 @@ class Hearer(Listener, Protocol):
 
 
 class Patience:
-    """Asks for one run. `model` says who is to be asked now: the run's own model, or its stand-in."""
+    """Asks for one run. `model` says who is to be asked now: the run's own model, or its stand-in.
 
-    def __init__(self, asking: Asking, clock: Clock, *, publish: Publish, model: Callable[[], Model]) -> None:
+    `paid` is told the tokens and the price of what was asked in vain.
+    """
+
+    def __init__(
+        self, asking: Asking, clock: Clock, *, publish: Publish, model: Callable[[], Model],
+        paid: Callable[[int, int | None], None],
+    ) -> None:  # fmt: skip
         self._asking = asking
         self._clock = clock
         self._publish = publish
         self._model = model
+        self._paid = paid
         self._away_since: datetime | None = None
         self._failures = 0
 
@@ -77,7 +85,7 @@ class Patience:
             if listener is not None:
                 listener.restart()
             try:
-                reply = await self._asking.ask(model, prompt, payer=payer, role=role, listener=listener)
+                reply = await self._once(model, prompt, payer=payer, role=role, listener=listener)
             except ModelProtocolError as error:
                 if listener is None or listener.begun:
                     raise
@@ -95,6 +103,14 @@ class Patience:
             else:
                 self._away_since, self._failures = None, 0
                 return reply
+
+    async def _once(self, model: Model, prompt: Prompt, *, payer: Payer, role: str, listener: Hearer | None) -> Reply:
+        try:
+            return await self._asking.ask(model, prompt, payer=payer, role=role, listener=listener)
+        except (ModelError, NoRoom) as error:
+            if error.spent is not None:
+                self._paid(*error.spent)
+            raise
 
     async def _wait(self, model: Model, error: ModelUnavailableError) -> None:
         self._switch(model)

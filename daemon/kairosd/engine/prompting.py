@@ -11,7 +11,7 @@ from kairosd.core.messages import Prompt
 from kairosd.core.paths import SECRET_PATHS, matches
 from kairosd.core.runs import Run
 from kairosd.engine.conversation import Conversation
-from kairosd.engine.instructions import read_instructions
+from kairosd.engine.instructions import is_trusted, read_instructions
 from kairosd.engine.prefixes import Prefix, Section
 from kairosd.engine.repository import Place, one_line
 from kairosd.engine.tooling import Tooling
@@ -72,8 +72,10 @@ class Prompting:
         workspace = self._place.workspace
         world = await self._t.stores.worlds.get(workspace.name)
         pinned = world.trusted_hashes if world else ""
-        standing = await read_instructions(self._t.files, workspace, pinned=pinned, uncommitted=())
-        told = f"The owner's standing instructions:\n{standing.text}" if standing.text else ""
+        told = ""
+        if is_trusted(workspace, pinned):
+            standing = await read_instructions(self._t.files, workspace, pinned=pinned, uncommitted=())
+            told = f"The owner's standing instructions:\n{standing.text}" if standing.text else ""
         tools = tuple(
             tool.spec
             for name, tool in sorted(self._t.tools.items())

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from asyncio import Future
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from kairosd.core.budget import (
     Allowance,
@@ -39,6 +41,8 @@ LOOK_AGAIN = timedelta(minutes=5)  # calls under way give back what they did not
 
 class NoRoom(Exception):
     """Raised out of a model call that was not made: no error, whoever asked for it waits."""
+
+    spent: tuple[int, int | None] | None = None  # as `ModelError.spent`
 
     def __init__(self, breach: Breach) -> None:
         self.breach = breach
@@ -74,11 +78,12 @@ class Purses:
         self._tell = tell
         self._empty: dict[Purse, Breach] = {}
         self._unsettled: dict[int, Taken] = {}
+        self._booking: dict[int, Future[None]] = {}
 
     async def reserve(self, payer: Payer, prompt: Prompt, *, role: str, model: Model, tariff: Tariff | None) -> int:
         """Holds room for one call, in the purse or in what the owner allowed beyond it; its number. Raises `NoRoom`."""
-        await self._settle_late()
-        worst, now = worst_case(prompt, tariff, thinking=model.thinking), self._clock.now()
+        await self._settle_late(reserving=True)
+        worst, now = worst_case(prompt, tariff), self._clock.now()
         sources = [(payer.purse.value, self._caps[payer.purse])]
         sources += [(allowed.approval, (allowed.cap,)) for allowed in payer.allowances]
         refused: Breach | None = None
@@ -91,6 +96,19 @@ class Purses:
         assert refused is not None
         raise NoRoom(refused)
 
+    def book(self, number: int, taken: Taken) -> None:
+        """`settle` without waiting: before the next call's reservation, and with it where that comes at once."""
+        self._unsettled[number] = taken
+        now = self._clock.now()
+        booking = self._calls.settle_soon(number, taken.usage, price=taken.price, outcome=taken.outcome, now=now)
+        self._booking[number] = booking
+        booking.add_done_callback(partial(self._booked, number))
+
+    def _booked(self, number: int, booking: Future[None]) -> None:
+        self._booking.pop(number, None)
+        if not booking.cancelled() and booking.exception() is None:
+            self._unsettled.pop(number, None)  # else it is written before the next look
+
     async def settle(self, number: int, taken: Taken) -> None:
         """Books what a call took. What cannot be written now is written before the next look into a purse.
 
@@ -99,8 +117,11 @@ class Purses:
         self._unsettled[number] = taken
         await self._settle_late()
 
-    async def _settle_late(self) -> None:
-        for number in list(self._unsettled):
+    async def _settle_late(self, *, reserving: bool = False) -> None:
+        """What is on its way already is waited for, unless by a reservation: that is written after it in any case."""
+        if self._booking and not reserving:
+            await asyncio.wait(list(self._booking.values()))
+        for number in [one for one in self._unsettled if one not in self._booking]:
             taken, settled = self._unsettled.pop(number, None), False
             if taken is None:
                 continue  # somebody else is at it

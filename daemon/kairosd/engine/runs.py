@@ -42,9 +42,11 @@ class Worker:
     def __init__(self, tooling: Tooling, place: Place, *, run: Run) -> None:
         self._t = tooling
         self._place = place
-        self._standing = Standing(tooling.stores.runs, run, payer=payer_of(run, ()))
+        self._standing = Standing(tooling.stores.runs, run, payer=payer_of(run, ()), outlets=tooling.outlets)
         self._meter = Meter(tooling.limits, tooling.clock, run=run)
-        self._patience = Patience(tooling.asking, tooling.clock, publish=self._publish, model=self._model)
+        self._patience = Patience(
+            tooling.asking, tooling.clock, publish=self._publish, model=self._model, paid=self._standing.pay
+        )
         self._compactor = Compactor(tooling.tools, ask=self._patiently, paid=self._pay)
         self._prompting = Prompting(tooling, place)
         self._acting = Acting(tooling, place, standing=self._standing, publish=self._publish)
@@ -68,15 +70,15 @@ class Worker:
                 if talk.open_uses:
                     await self._resume(talk)
                 elif enough:
-                    return await self._t.ending.give_up(self.run, RunState.OVER_BUDGET, reason=enough)
-                elif not await self._guided(talk):
-                    await self._turn(talk)
+                    return await self._t.give_up(self.run, RunState.OVER_BUDGET, reason=enough)
+                elif not await self._guided(talk, model := self._model()):
+                    await self._turn(talk, model)
         except Park as park:
             await self._park(park)
         except NoRoom as refused:
             await self._park(self._t.ending.short(self.run, self._t.asking.purses.wish(self.run, refused.breach)))
         except (GaveUpError, ModelRefusedError) as reason:
-            await self._t.ending.give_up(self.run, RunState.FAILED, reason=str(reason))
+            await self._t.give_up(self.run, RunState.FAILED, reason=str(reason))
         except (CheckoutError, SandboxError, ExecutorError) as error:
             await self._park(self._t.ending.stuck(self.run, str(error)))
 
@@ -115,10 +117,10 @@ class Worker:
         await self._t.ending.conclude(self.run, self._place, finish=finish, checks=checks, sight=sight)
         return True
 
-    async def _turn(self, talk: Conversation) -> None:
+    async def _turn(self, talk: Conversation, model: Model) -> None:
         """Asks the model, and has its calls made while it still talks."""
         self._standing.run = await self._t.news.tell(talk, self.run)
-        model, base = self._model(), self.run.base
+        base = self.run.base
         more = await self._guide.remaining(talk, await self._acting.sight(), base=base) if model.by_schema else ""
         await self._prompting.digest(talk, self.run, stirred=self._acting.stirred, more=more)
         self._acting.stirred = False
@@ -126,8 +128,7 @@ class Worker:
         if model.by_schema:
             prompt = await self._guide.narrow(prompt, talk, sight=await self._acting.sight(), base=base)
         async with Turn(talk, self._acting, publish=self._publish).calling() as turn:
-            turn.do_beside(talk.sync())
-            turn.do_beside(self._standing.save())
+            turn.do_beside(self._put_by(talk))
             try:
                 reply = await self._compactor.turn(talk, prompt, model=model, listener=turn)
             except (CutAnswerError, SwitchError):
@@ -139,6 +140,11 @@ class Worker:
             await self._record(talk, turn, reply=reply, model=model.model)
         await self._unended(talk, reply)
 
+    async def _put_by(self, talk: Conversation) -> None:
+        """The row goes with the next reservation; the transcript follows, or the request would wait for both."""
+        await self._standing.save()
+        await talk.sync()
+
     async def _unended(self, talk: Conversation, reply: Reply) -> None:
         """Words without a call are an answer, unless the model was cut off in them or refuses. Raises `GaveUpError`."""
         if talk.open_uses or reply.uses:
@@ -148,16 +154,15 @@ class Worker:
         elif reply.stop == "refusal":
             raise GaveUpError(f"the model refuses: {reply.text or 'it gave no reason'}")
 
-    async def _guided(self, talk: Conversation) -> bool:
+    async def _guided(self, talk: Conversation, model: Model) -> bool:
         """Makes the call that the daemon makes by itself for a model that is held to a schema, if there is one now."""
-        if not self._model().by_schema:
+        if not model.by_schema:
             return False
         use = await self._guide.next_call(talk, await self._acting.sight(), base=self.run.base)
         if use is None:
             return False
         async with Turn(talk, self._acting, publish=self._publish).calling() as turn:
-            turn.do_beside(talk.sync())
-            turn.do_beside(self._standing.save())
+            turn.do_beside(self._put_by(talk))
             turn.use(use)
             await self._record(talk, turn, reply=OWN_TURN, model="kairos")
         return True

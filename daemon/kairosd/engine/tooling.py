@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from kairosd.core.budget import Payer
 from kairosd.core.events import Tier
 from kairosd.core.notices import NoticeDraft
-from kairosd.core.runs import Run
+from kairosd.core.runs import Call, Run, RunState
 from kairosd.engine.asking import Asking
 from kairosd.engine.checkouts import Checkouts
-from kairosd.engine.ending import Ending
-from kairosd.engine.ledger import Ledger
-from kairosd.engine.limits import Limits
-from kairosd.engine.news import News
-from kairosd.engine.prefixes import PrefixWatch
+from kairosd.engine.hints import Hints
 from kairosd.engine.quarantine import Quarantine
-from kairosd.engine.remembering import Remembering
 from kairosd.engine.signals import Feed
 from kairosd.engine.tasks import Tasks
 from kairosd.ports import Clock, Files, Model, Runs, Sandbox, Stores, Tool
+
+if TYPE_CHECKING:  # loaded when the first run begins
+    from kairosd.engine.ending import Ending
+    from kairosd.engine.ledger import Ledger
+    from kairosd.engine.limits import Limits
+    from kairosd.engine.news import News
+    from kairosd.engine.outlets import Outlets
+    from kairosd.engine.prefixes import PrefixWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +45,29 @@ class Tooling:
     limits: Limits
     feed: Feed
     tasks: Tasks
-    remembering: Remembering
+    remembering: Hints
     news: News
     tell: Callable[[NoticeDraft], Awaitable[None]]
     author: Callable[[], Awaitable[tuple[str, str]]]
     prefixes: PrefixWatch
+    outlets: Outlets
+
+    async def give_up(self, run: Run, state: RunState, *, reason: str) -> None:
+        """Ends a run that did not reach its goal, once its commands have ended."""
+        await self.tasks.end(run.id)
+        await self.ending.give_up(run, state, reason=reason)
 
 
 class Standing:
     """A run as it stands: every change of its row goes through here, since several calls may be under way at once."""
 
-    def __init__(self, runs: Runs, run: Run, *, payer: Payer) -> None:
+    def __init__(self, runs: Runs, run: Run, *, payer: Payer, outlets: Outlets) -> None:
         self._runs = runs
+        self._outlets = outlets
         self.run = run
         self.payer = payer
         self._saved = run
+        self._owed: list[Awaitable[Call]] = []
 
     def count_turns(self, turns: int) -> None:
         """As many as the transcript holds."""
@@ -67,9 +79,10 @@ class Standing:
         self.run = replace(self.run, tokens=self.run.tokens + tokens, price=total)
 
     async def taint(self, tier: Tier) -> None:
-        """The run has read what somebody of `tier` wrote."""
+        """The run has read what somebody of `tier` wrote. What its commands reach is no more than that leaves it."""
         if tier < self.run.taint:
             self.run = replace(self.run, taint=tier)
+            await self._outlets.follow(self.run)
             await self.save()
 
     async def work_in(self, snapshot: str) -> None:
@@ -77,8 +90,15 @@ class Standing:
         self.run = replace(self.run, base=snapshot)
         await self.save()
 
+    def owe(self, writing: Awaitable[Call]) -> None:
+        """The row of a call that is being written beside."""
+        self._owed.append(writing)
+
     async def save(self) -> None:
-        """Stores the row where it has changed."""
-        if self.run != self._saved:
+        """Stores the row where it has changed; returns when those of its calls are stored too."""
+        owed, self._owed = self._owed, []
+        if owed or self.run != self._saved:
             self._saved = saved = self.run
             await self._runs.update(saved)
+        for writing in owed:
+            await writing

@@ -22,7 +22,7 @@ from kairosd.core.json import Json, JsonObject, without_floats
 from kairosd.core.messages import ToolUse, UseBroken
 from kairosd.core.texts import encodable
 from kairosd.engine.asking import Reply
-from kairosd.engine.circles import NOT_MADE, Step, steps_of
+from kairosd.engine.circles import NOT_MADE, Earlier, Step, Steps
 from kairosd.engine.conversation import Conversation, OpenUse, cut_reply, finish_entry, result_entry, turn_entry
 from kairosd.engine.ledger import Park
 from kairosd.engine.patience import GaveUpError, Publish
@@ -57,7 +57,7 @@ class Maker(Protocol):
     def is_alone(self, use: ToolUse | UseBroken) -> bool:
         """Whether nothing else may be under way meanwhile."""
 
-    async def make(self, item: OpenUse, *, turn: int, earlier: Sequence[Step]) -> Made:
+    async def make(self, item: OpenUse, *, turn: int, earlier: Earlier) -> Made:
         """Makes one call of turn number `turn`. Raises what ends or parks the run."""
 
 
@@ -77,7 +77,7 @@ class Turn:
         self._talk = talk
         self._maker = maker
         self._publish = publish
-        self._past = steps_of(talk.shown_whole)
+        self._past = talk.memo.grown(Steps, talk.shown_whole, begin=Steps)
         self._number = talk.turn if talk.open_uses else talk.turn + 1
         self._room = asyncio.Semaphore(READS_AT_ONCE)
         self._calls: list[_Call] = []
@@ -189,9 +189,9 @@ class Turn:
         except (Park, NoRoom, GaveUpError, KairosError) as stop:
             return Made(stop=stop, told=False)
 
-    def _steps(self, earlier: Sequence[_Call]) -> tuple[Step, ...]:
+    def _steps(self, earlier: Sequence[_Call]) -> Earlier:
         found = ((one.item.use, one.made is not None and not one.made.error) for one in earlier)
-        return (*self._past, *(Step(use, succeeded) for use, succeeded in found if isinstance(use, ToolUse)))
+        return Earlier(self._past, tuple(Step(use, succeeded) for use, succeeded in found if isinstance(use, ToolUse)))
 
 
 def _as_on_disk(arguments: Mapping[str, Json]) -> JsonObject:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Generic, TypeVar, cast
+from typing import Generic, Protocol, TypeVar, cast
 
 from kairosd.config.rules import WORKSPACE_FILE
 from kairosd.core.budget import Payer, Purse
@@ -23,12 +23,11 @@ from kairosd.core.runs import Call, Run
 from kairosd.core.workspaces import Workspace
 from kairosd.engine.asking import Asking, Listener, Reply
 from kairosd.engine.checkouts import Checkout, Checkouts
-from kairosd.engine.exchanges import Recorder, write_breach, write_error, write_reply, write_uses
-from kairosd.engine.handover import Handover
+from kairosd.engine.exchanges import Recorder, write_error, write_refusal, write_reply, write_uses
+from kairosd.engine.hints import Hints
 from kairosd.engine.instructions import NAMES
 from kairosd.engine.landing import Landed
 from kairosd.engine.purses import NoRoom, Purses
-from kairosd.engine.remembering import Remembering
 from kairosd.engine.repository import Place, Repository, Survey
 from kairosd.errors import CheckoutError, ModelError, SandboxError, ToolError
 from kairosd.ports import Clock, Files, Git, Model, Outcome, Tool, ToolAnswer, ToolContext
@@ -128,7 +127,11 @@ class SeenGit(Witness[Git]):
         return outcome
 
 
-class SeenHandover(Witness[Handover]):
+class _Lands(Protocol):
+    async def land(self, run: Run, workspace: Workspace) -> Landed: ...
+
+
+class SeenHandover(Witness[_Lands]):
     """What a run's landing came to."""
 
     async def land(self, run: Run, workspace: Workspace) -> Landed:
@@ -170,7 +173,7 @@ class SeenAsking(Witness[Asking]):
             put(lambda: fault)
             raise
         except NoRoom as refused:
-            put(partial(write_breach, refused.breach))
+            put(partial(write_refusal, refused))
             raise
         put(lambda: {"reply": write_reply(reply)})
         return reply
@@ -204,7 +207,7 @@ class SeenPurses(Witness[Purses]):
         return left
 
 
-class SeenMemory(Witness[Remembering]):
+class SeenMemory(Witness[Hints]):
     """What prompts were told of memory."""
 
     async def hints(self, workspace: str | None, *, limit: int) -> str:

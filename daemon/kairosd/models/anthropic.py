@@ -23,7 +23,7 @@ from kairosd.core.messages import (
 )
 from kairosd.models.answers import arguments_of, plain_schema
 from kairosd.models.deps import ModelDeps
-from kairosd.models.dialect import ROOM, ROOM_TOKENS, Call, JsonDict, Quirks, valid_name, whole
+from kairosd.models.dialect import Call, JsonDict, Quirks, valid_name, whole, written
 from kairosd.models.exchange import Exchange, Served, endpoint_of
 from kairosd.models.refusals import StreamError, error_in
 from kairosd.ports import Model
@@ -36,6 +36,7 @@ VERSION = "2023-06-01"
 ANSWER_SCHEMA = "answer-schema"
 # The API takes four at most: tools, system, and two in the messages. What comes before one is cached as a whole.
 BREAKPOINT: JsonDict = {"cache_control": {"type": "ephemeral"}}
+MARK = b"," + written(BREAKPOINT)[1:]  # in place of the brace that ends a block
 STOPS: Mapping[str, Literal["end", "tool_use", "length", "refusal"]] = {
     "tool_use": "tool_use",
     "max_tokens": "length",
@@ -75,14 +76,17 @@ class _Messages:
         return {"x-api-key": self.key, "anthropic-version": VERSION}
 
     def call(self, prompt: Prompt, quirks: Quirks) -> Call:
-        messages = _messages(prompt.messages)
-        if prompt.form is None:
-            _mark_ends(messages)
+        basis = (self, prompt.system, prompt.tools, prompt.form, prompt.max_tokens, prompt.thinking, quirks)
+        frame = prompt.memo.once(_Messages, basis, make=lambda: written(self._frame(prompt, quirks)))
+        said = prompt.memo.grown(_Said, prompt.messages, begin=_Said).joined(marked=prompt.form is None)
+        return Call("/v1/messages", self.headers(), b'%b,"messages":[%b]}' % (frame[:-1], said))
+
+    def _frame(self, prompt: Prompt, quirks: Quirks) -> JsonDict:
+        """All but the messages: from turn to turn it is the same."""
         body: JsonDict = {
             "model": self.model,
-            "max_tokens": prompt.max_tokens + (ROOM_TOKENS if ROOM in quirks else 0),
+            "max_tokens": prompt.max_tokens + prompt.thinking,
             "stream": True,
-            "messages": messages,
         }
         if prompt.system:
             body["system"] = [{"type": "text", "text": prompt.system, **BREAKPOINT}]
@@ -94,22 +98,13 @@ class _Messages:
                 for tool in prompt.tools
             ]
             body["tools"][-1] |= BREAKPOINT
-        return Call("/v1/messages", self.headers(), body)
+        return body
 
     def reader(self, prompt: Prompt) -> _MessagesReader:
         return _MessagesReader()
 
     def learn(self, refusal: str) -> str | None:
         return ANSWER_SCHEMA if "tool_choice" in refusal or "forced tool" in refusal.lower() else None
-
-
-def _mark_ends(messages: list[JsonDict]) -> None:
-    """Marks the end of the prompt, and that of the one before it.
-
-    From a mark the API looks back over 20 blocks only for what it has cached, and a turn of ten calls adds as many.
-    """
-    for message in [each for each in messages if each["role"] == "user"][-2:]:
-        message["content"][-1] |= BREAKPOINT
 
 
 def _form(form: Form, quirks: Quirks) -> JsonDict:
@@ -119,25 +114,44 @@ def _form(form: Form, quirks: Quirks) -> JsonDict:
     return {"tools": [tool], "tool_choice": {"type": "tool", "name": form.name}}
 
 
-def _messages(messages: tuple[Message, ...]) -> list[JsonDict]:
-    rendered: list[JsonDict] = []
-    given: set[str] = set()
-    ids: dict[str, str] = {}  # each id as it was given to the API: that of its last use, to which a result belongs
-    for message in messages:
+class _Said:
+    """A conversation as the API takes it; of each message every block is written as JSON once."""
+
+    def __init__(self) -> None:
+        self._written: list[bytes] = []
+        self._asked: list[int] = []  # which of them are the user's
+        self._role = ""  # of the last one
+        self._given: set[str] = set()
+        self._ids: dict[str, str] = {}  # each as it was given to the API: that of its last use, which a result is for
+
+    def take(self, message: Message) -> None:
         # Results come first: the API refuses text between a tool's use and its result.
-        content: list[JsonDict] = [_result(result, ids.get(result.id, result.id)) for result in message.results]
+        content: list[JsonDict] = [_result(each, self._ids.get(each.id, each.id)) for each in message.results]
         if message.words.strip():  # an empty text block is refused
             content.append({"type": "text", "text": message.words})
-        ids |= _fresh_ids(message, taken=given)
+        self._ids |= _fresh_ids(message, taken=self._given)
         content += [
-            {"type": "tool_use", "id": ids[use.id], "name": valid_name(use.name), "input": dict(use.arguments)}
+            {"type": "tool_use", "id": self._ids[use.id], "name": valid_name(use.name), "input": dict(use.arguments)}
             for use in message.uses
         ]
-        if content and rendered and rendered[-1]["role"] == message.role:
-            rendered[-1]["content"] += content
+        blocks = b",".join(map(written, content))
+        if content and self._role == message.role:
+            self._written[-1] = b"%b,%b]}" % (self._written[-1][:-2], blocks)
         elif content:
-            rendered.append({"role": message.role, "content": content})
-    return rendered
+            self._role = message.role
+            if message.role == "user":
+                self._asked.append(len(self._written))
+            self._written.append(b'{"role":"%b","content":[%b]}' % (message.role.encode(), blocks))
+
+    def joined(self, *, marked: bool) -> bytes:
+        """All messages; where `marked`, with a mark at the end of the prompt, and at that of the one before it.
+
+        From a mark the API looks back over 20 blocks only for what it has cached, and a turn of ten calls adds as many.
+        """
+        parts = list(self._written)
+        for index in self._asked[-2:] if marked else ():
+            parts[index] = b"%b%b]}" % (parts[index][:-3], MARK)
+        return b",".join(parts)
 
 
 def _fresh_ids(message: Message, *, taken: set[str]) -> dict[str, str]:

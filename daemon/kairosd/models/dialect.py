@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,10 +14,7 @@ from kairosd.system.sse import ServerEvent
 JsonDict: TypeAlias = dict[str, Any]
 Quirks: TypeAlias = frozenset[str]
 
-ROOM = (
-    "room"  # the quirk every dialect knows: the model thinks first, so its answer needs more tokens than were asked for
-)
-ROOM_TOKENS = 8192
+_ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +23,7 @@ class Call:
 
     path: str
     headers: Mapping[str, str]
-    body: JsonDict
+    content: bytes
 
 
 class Reader(Protocol):
@@ -57,6 +55,11 @@ class Dialect(Protocol):
 def valid_name(text: str) -> str:
     """A name or an id as every provider takes it back; one that another server gave may be empty or hold anything."""
     return re.sub(r"[^a-zA-Z0-9_-]", "_", text)[:64] or "unknown"
+
+
+def written(value: object) -> bytes:
+    """`value` as JSON, as it is sent."""
+    return _ENCODE(value).encode("utf-8", "replace")
 
 
 def whole(value: object) -> int | None:

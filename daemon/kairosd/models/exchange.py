@@ -16,7 +16,7 @@ from kairosd.errors import EmptyAnswerError, ModelError, ModelUnavailableError
 from kairosd.models import refusals
 from kairosd.models.answers import AnswerCollector
 from kairosd.models.deps import ModelDeps, key_fix
-from kairosd.models.dialect import ROOM, ROOM_TOKENS, Call, Dialect, Quirks, Reader
+from kairosd.models.dialect import Dialect, Quirks, Reader
 from kairosd.models.refusals import Origin
 from kairosd.system.http import make_client
 from kairosd.system.sse import EventDecoder, MalformedStreamError, ServerEvent
@@ -32,6 +32,7 @@ LIST_BYTES = 8 * 1024 * 1024  # some servers list hundreds of models with all th
 ANSWER_SECONDS = 1800
 # An event carries a token in about 300 bytes; what is beyond it is no answer to this prompt.
 ANSWER_BYTES, TOKEN_BYTES = 1024 * 1024, 1024
+ROOM_TOKENS = 8192  # for a model that used up its answer by thinking
 PLAIN = {"accept-encoding": "identity"}  # pressed bytes would only hide how much an answer is
 
 
@@ -70,13 +71,15 @@ class Exchange:
         self._deps = deps
         self._json_answers = json_answers  # tool calls come as JSON text too, not only forms
         self._quirks: Quirks = frozenset()
+        self._room = 0  # tokens that the model needs to think first
         self._client: httpx.AsyncClient | None = None
+        self._urls: dict[str, httpx.URL] = {}  # by path, taken apart once
         self._tries = TRIES
 
     @property
     def thinking(self) -> int:
         """See `kairosd.ports.Model.thinking`: known once the endpoint has taught it."""
-        return ROOM_TOKENS if ROOM in self._quirks else 0
+        return self._room
 
     async def stream(self, prompt: Prompt) -> AsyncGenerator[StreamPart, None]:
         """The parts of one answer, ending in `Done`; errors as `kairosd.ports.Model.stream` promises.
@@ -133,7 +136,7 @@ class Exchange:
                 async for part in parts:
                     answered = answered or _says_something(part)
                     if isinstance(part, Done):
-                        self._judge_end(part, reader, given=answered and not held, answered=answered)
+                        self._judge_end(part, reader, prompt=prompt, given=answered and not held, answered=answered)
                         last = (part,) if collector is None else collector.take(part)
                         await _read_out(parts)
                         break
@@ -151,9 +154,9 @@ class Exchange:
         for ready in last:
             yield ready
 
-    def _judge_end(self, done: Done, reader: Reader, *, given: bool, answered: bool) -> None:
-        if done.stop == "length" and reader.thought and not given and ROOM not in self._quirks:
-            self._quirks |= {ROOM}
+    def _judge_end(self, done: Done, reader: Reader, *, prompt: Prompt, given: bool, answered: bool) -> None:
+        if done.stop == "length" and reader.thought and not given and not prompt.thinking:
+            self._room = ROOM_TOKENS
             raise NeedsRoomError(done.usage)
         if answered or done.stop == "refusal":
             return
@@ -163,9 +166,9 @@ class Exchange:
     @asynccontextmanager
     async def _answer(self, prompt: Prompt) -> AsyncIterator[httpx.Response]:
         call = self._dialect.call(prompt, self._quirks)
-        request = self._connected().build_request(
-            "POST", self._endpoint.base_url + call.path, headers={**PLAIN, **call.headers}, content=_encode(call)
-        )
+        if (url := self._urls.get(call.path)) is None:
+            url = self._urls[call.path] = httpx.URL(self._endpoint.base_url + call.path)
+        request = self._connected().build_request("POST", url, headers={**PLAIN, **call.headers}, content=call.content)
         async with self._sent(request) as answer:
             if answer.status_code != 200:
                 await self._refused(answer)
@@ -239,7 +242,7 @@ class Exchange:
     ) -> AsyncGenerator[StreamPart, None]:
         decoder, place = EventDecoder(), self._endpoint.origin.place
         deadline = self._deps.clock.monotonic() + ANSWER_SECONDS
-        left = ANSWER_BYTES + TOKEN_BYTES * (prompt.max_tokens + self.thinking)
+        left = ANSWER_BYTES + TOKEN_BYTES * (prompt.max_tokens + prompt.thinking)
         try:
             async for piece in answer.aiter_raw():
                 left -= len(piece)
@@ -334,7 +337,3 @@ def _says_something(part: StreamPart) -> bool:
 
 def _not_connected(error: httpx.TimeoutException) -> bool:
     return isinstance(error, (httpx.ConnectTimeout, httpx.PoolTimeout))
-
-
-def _encode(call: Call) -> bytes:
-    return json.dumps(call.body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")

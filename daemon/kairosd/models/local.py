@@ -41,7 +41,6 @@ class LocalModel:
     """`[models.NAME] provider = "local"`. One request at a time: the file fits one conversation in its cache."""
 
     provider = "local"
-    thinking = 0
     by_schema = True
 
     def __init__(
@@ -56,6 +55,11 @@ class LocalModel:
         self._idle_seconds = idle_seconds
         self._turn = asyncio.Lock()
         self._server: _Server | None = None
+
+    @property
+    def thinking(self) -> int:
+        exchange = self._server.exchange if self._server else None
+        return exchange.thinking if exchange else 0
 
     async def stream(self, prompt: Prompt) -> AsyncGenerator[StreamPart, None]:
         last: StreamPart | None = None

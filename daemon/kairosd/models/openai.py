@@ -32,7 +32,7 @@ from kairosd.models.answers import (
     tools_text,
 )
 from kairosd.models.deps import ModelDeps
-from kairosd.models.dialect import ROOM, ROOM_TOKENS, Call, JsonDict, Quirks, valid_name, whole
+from kairosd.models.dialect import Call, JsonDict, Quirks, valid_name, whole, written
 from kairosd.models.exchange import Exchange, Served, endpoint_of
 from kairosd.models.refusals import StreamError, error_in
 from kairosd.ports import Model
@@ -101,12 +101,21 @@ class ChatCompletions:
 
     def call(self, prompt: Prompt, quirks: Quirks) -> Call:
         """The request for `prompt`."""
+        basis = (
+            self, prompt.system, prompt.tools, prompt.form, prompt.max_tokens, prompt.thinking, prompt.narrowed,
+            prompt.vary, quirks
+        )  # fmt: skip
+        frame, system = prompt.memo.once(ChatCompletions, basis, make=lambda: self._frame(prompt, quirks))
+        said = b",".join([*system, *self._messages(prompt)])
+        return Call("/chat/completions", self.headers(), b'%b,"messages":[%b]}' % (frame[:-1], said))
+
+    def _frame(self, prompt: Prompt, quirks: Quirks) -> tuple[bytes, list[bytes]]:
+        """All but the conversation, and the message before it: from turn to turn they are the same."""
         schema = _answer_schema(prompt, by_schema=self.by_schema)
         body: JsonDict = {
             "model": self.model,
-            "messages": [*self._system(prompt, quirks), *self._messages(prompt)],
             "stream": True,
-            self._limit(quirks): prompt.max_tokens + (ROOM_TOKENS if ROOM in quirks else 0),
+            self._limit(quirks): prompt.max_tokens + prompt.thinking,
             **self.extra,
         }
         if self.by_schema and prompt.vary:
@@ -119,7 +128,7 @@ class ChatCompletions:
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         elif prompt.tools and not self.by_schema:
             body["tools"] = [_tool(tool) for tool in prompt.tools]
-        return Call("/chat/completions", self.headers(), body)
+        return written(body), [written(message) for message in self._system(prompt, quirks)]
 
     def reader(self, prompt: Prompt) -> ChunkReader:
         """A fresh reader."""
@@ -149,10 +158,10 @@ class ChatCompletions:
             text += tools_text(prompt.tools)
         return [{"role": "system", "content": text}] if text else []
 
-    def _messages(self, prompt: Prompt) -> list[JsonDict]:
+    def _messages(self, prompt: Prompt) -> list[bytes]:
         if self.by_schema:
-            return plain_messages(prompt.messages)
-        return [each for message in prompt.messages for each in _native(message)]
+            return [written(message) for message in plain_messages(prompt.messages)]
+        return prompt.memo.grown(_Said, prompt.messages, begin=_Said).written
 
 
 def _answer_schema(prompt: Prompt, *, by_schema: bool) -> JsonDict | None:
@@ -170,6 +179,16 @@ def _named(form: Form) -> JsonDict:
 def _tool(tool: ToolSpec) -> JsonDict:
     function = {"name": tool.name, "description": tool.description, "parameters": tool.schema}
     return {"type": "function", "function": function}
+
+
+class _Said:
+    """A conversation as the API takes it; each message is written as JSON once."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+
+    def take(self, message: Message) -> None:
+        self.written += map(written, _native(message))
 
 
 def _native(message: Message) -> Iterable[JsonDict]:

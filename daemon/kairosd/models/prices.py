@@ -25,4 +25,9 @@ def load_prices() -> Mapping[str, Tariff]:
 
 def tariff_of(model: Model) -> Tariff | None:
     """What calls of `model` cost; known to be nothing for provider `local`; None = unknown."""
-    return FREE if model.provider == "local" else find_tariff(model.model, load_prices())
+    return FREE if model.provider == "local" else _tariff_of(model.model)
+
+
+@cache
+def _tariff_of(name: str) -> Tariff | None:
+    return find_tariff(name, load_prices())

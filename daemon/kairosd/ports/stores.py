@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +10,7 @@ from typing import Protocol
 
 from kairosd.core.budget import Amount, Breach, Cap, Caps, Order
 from kairosd.core.decisions import Decision
-from kairosd.core.events import Draft, Event, Receipt
+from kairosd.core.events import Draft, Event, Receipt, Tier
 from kairosd.core.journal import Note
 from kairosd.core.json import Json, JsonObject
 from kairosd.core.messages import Usage
@@ -157,7 +158,7 @@ class Runs(Protocol):
         """parked / interrupted → queued. Raises `TransitionError`."""
 
     async def end(self, run: Run, notices: Sequence[Notice], *, now: datetime) -> None:
-        """→ the ended state in `run`, its open approvals → withdrawn, with its notices. Raises `TransitionError`."""
+        """→ the ended state in `run`, open approvals → withdrawn, intents → unknown. Raises `TransitionError`."""
 
     async def interrupt_running(self, now: datetime, *, alive: datetime | None = None) -> tuple[Run, ...]:
         """At boot: running → interrupted. Returns every interrupted run, also from earlier boots.
@@ -168,8 +169,14 @@ class Runs(Protocol):
     async def call(self, call: Call, now: datetime) -> None:
         """Inserts a requested call."""
 
-    async def move_call(self, call: Call, state: CallState, *, now: datetime) -> Call:
-        """Moves a call along `CALL_MOVES`, storing its plan, rule and result. Raises `TransitionError`."""
+    async def move_call(self, call: Call, state: CallState, *, now: datetime, taint: Tier | None = None) -> Call:
+        """Moves a call along `CALL_MOVES` with plan, rule and result; its run falls to `taint` in the same transaction.
+
+        Raises `TransitionError`.
+        """
+
+    def end_look(self, call: Call, *, now: datetime) -> Future[Call]:
+        """→ succeeded, for a call that only read: with the next transaction of any store, or a moment later."""
 
     async def calls(self, run: str) -> tuple[Call, ...]:
         """All calls of a run, in order of turn and position."""
@@ -311,6 +318,9 @@ class ModelCalls(Protocol):
 
         What nobody could count stays as it was reserved; so does the price of a call whose end nobody saw.
         """
+
+    def settle_soon(self, number: int, usage: Usage, *, price: int | None, outcome: str, now: datetime) -> Future[None]:
+        """`settle`, with the next transaction of any store, or a moment later."""
 
     async def recover(self, now: datetime) -> int:
         """At boot: calls that never settled are closed as `lost`, priced as reserved. Returns how many."""

@@ -67,7 +67,7 @@ class Model(Protocol):
 
     @property
     def thinking(self) -> int:
-        """Tokens of an answer that it asks for now beyond a prompt's `max_tokens`, to think first."""
+        """Tokens that it needs beyond a prompt's `max_tokens`, to think first: what its `thinking` has to be."""
 
     def stream(self, prompt: Prompt) -> AsyncGenerator[StreamPart, None]:
         """Streams one answer, ending in `Done`. Retries what is temporary before the first part only.
@@ -82,6 +82,16 @@ class Model(Protocol):
 
     async def close(self) -> None:
         """Lets go of connections and child processes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A message that came over a channel for answers. `at` is when, by our clock; with an empty `id` it says nothing
+    but that the channel is heard."""
+
+    id: str
+    text: str
+    at: datetime
 
 
 class Notifier(Protocol):
@@ -100,6 +110,19 @@ class Notifier(Protocol):
 
     async def close(self) -> None:
         """Lets go of connections."""
+
+
+class Correspondent(Notifier, Protocol):
+    """A notifier that takes answers."""
+
+    async def deliver(self, notice: Notice, replies: Sequence[str] = ()) -> str:
+        """As any; `replies` go along as buttons."""
+
+    def answers(self, since: str) -> AsyncGenerator[Heard, None]:
+        """What is said there, from a message's id or a second since 1970 on, until it breaks off.
+
+        Raises as `deliver` does.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,9 @@ from kairosd.store.durable import sync_folder
 
 log = logging.getLogger("kairosd.exchanges")
 
+GATHER_SECONDS = 0.02  # what comes within is written at once: a thread that is woken by each entry delays who made it
 PAUSE_SECONDS = 0.5  # between syncs: what a power cut takes is said to be missing, and nothing rests on it
+SYNC_EVERY = int(PAUSE_SECONDS / GATHER_SECONDS)  # batches, while one follows the other
 SUM = "sum"  # of the entry without it: a changed one is told from what was written
 
 
@@ -42,6 +44,7 @@ class ExchangeWriter:
         self._known: dict[tuple[str, ...], str] = {}
         self._day: date | None = None
         self._failed = False
+        self._closing = threading.Event()
         self._lock = threading.Lock()  # tools are witnessed on threads of their own
         self._life = secrets.token_hex(4)  # of this process: where another follows, the one before had ended
 
@@ -53,39 +56,49 @@ class ExchangeWriter:
 
     def saw(self, *what: str, value: Json) -> None:
         now, found = self._clock.now(), mark(value)
-        day, moment = now.astimezone().date(), stamp(now)
+        day = now.astimezone().date()
         with self._lock:
             if day != self._day:
                 self._known, self._day = {}, day  # every day's file tells all that its prompts rest on
             is_known = self._known.get(what) == found
             self._known[what] = found
         if not is_known:
-            self.put(lambda: {"kind": "saw", "t": moment, "what": list(what), "value": value})
+            self.put(lambda: {"kind": "saw", "t": stamp(now), "what": list(what), "value": value})
 
     def close(self, timeout: float = 2.0) -> None:
         """Writes what is left and ends the thread; waits at most `timeout` seconds."""
         if self._thread.is_alive():
             self._queue.put(None)
+            self._closing.set()
             self._thread.join(timeout)
 
     def _run(self) -> None:
-        while (make := self._queue.get()) is not None:
-            touched = {self._append(make)}
-            last = False
-            while not last:
-                try:
-                    following = self._queue.get(timeout=PAUSE_SECONDS)
-                except queue.Empty:
-                    break
-                last = following is None
-                if following is not None:
-                    touched.add(self._append(following))
-                if self._queue.empty():
-                    break
-            for path in touched - {None}:
-                self._sync(cast("Path", path))
-            if last:
-                return
+        unsynced: set[Path] = set()
+        batches, last = 0, False
+        while not last:
+            try:
+                item = self._queue.get(timeout=PAUSE_SECONDS if unsynced else None)
+                self._closing.wait(GATHER_SECONDS)
+                last = self._append_all(item, unsynced)
+                batches += 1
+            except queue.Empty:
+                batches = SYNC_EVERY
+            if last or batches >= SYNC_EVERY:
+                for path in unsynced:
+                    self._sync(path)
+                unsynced.clear()
+                batches = 0
+
+    def _append_all(self, item: Callable[[], JsonObject] | None, touched: set[Path]) -> bool:
+        """Appends `item` and all that waits behind it; whether that was the last."""
+        while item is not None:
+            if path := self._append(item):
+                touched.add(path)
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                return False
+        return True
 
     def _append(self, make: Callable[[], JsonObject]) -> Path | None:
         entry = cast(

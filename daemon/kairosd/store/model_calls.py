@@ -6,6 +6,7 @@ whatever a crash leaves open still counts, and no second book can disagree with 
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -19,14 +20,18 @@ from kairosd.errors import TransitionError
 from kairosd.ports.stores import Spending, Used
 from kairosd.store.costs import sum_up
 from kairosd.store.database import Database, Unit
+from kairosd.store.prepared import PreparedInsert, PreparedSelect, PreparedUpdate, driver_of
 from kairosd.store.schema import model_calls
 
 OK = "ok"
 LOST = "lost"  # the outcome of a call that a crash cut off
 EVER = (datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
 
-_INSERT = insert(model_calls)
-_SETTLE = (
+_INSERT = PreparedInsert(
+    insert(model_calls),
+    ("cause", "role", "model", "reserved_at", "purse", "charged_price", "charged_tokens"),
+)
+_SETTLE = PreparedUpdate(
     update(model_calls)
     .where(model_calls.c.number == bindparam("call_number"), model_calls.c.outcome.is_(None))
     .values(
@@ -37,9 +42,11 @@ _SETTLE = (
         }
     )
 )  # fmt: skip
-_STORED = select(
-    model_calls.c.cause, model_calls.c.role, model_calls.c.model, model_calls.c.purse, model_calls.c.charged_price,
-    model_calls.c.charged_tokens,
+_STORED = PreparedSelect(
+    select(
+        model_calls.c.cause, model_calls.c.role, model_calls.c.model, model_calls.c.purse,
+        model_calls.c.charged_price, model_calls.c.charged_tokens,
+    ).where(model_calls.c.number == bindparam("call_number"))
 )  # fmt: skip
 # A call counts from its beginning until a window after its end: whenever in between it was billed, the cap holds.
 # The purse stands in both halves, else SQLite looks through all that was ever paid from it.
@@ -51,6 +58,7 @@ _COUNTS = or_(
 _SUMS = select(
     func.coalesce(func.sum(model_calls.c.charged_price), 0), func.coalesce(func.sum(model_calls.c.charged_tokens), 0)
 ).where(_COUNTS)
+_COUNTED = PreparedSelect(_SUMS)
 _BOOKINGS = (
     select(model_calls.c.settled_at, model_calls.c.charged_price, model_calls.c.charged_tokens)
     .where(_COUNTS)
@@ -73,8 +81,7 @@ class ModelCallStore:
         def work(unit: Unit) -> int | Breach:
             if breach := _breach(unit.connection, order, caps=caps, now=now):
                 return breach
-            key = unit.execute(_INSERT, values).inserted_primary_key
-            return int(key[0]) if key else 0
+            return _INSERT.execute(unit.driver, values).lastrowid or 0
 
         return await self._database.write(work)
 
@@ -82,6 +89,10 @@ class ModelCallStore:
         await self._database.write(
             lambda unit: _settle(unit, number, used=_used(usage, price, outcome=outcome), now=now)
         )
+
+    def settle_soon(self, number: int, usage: Usage, *, price: int | None, outcome: str, now: datetime) -> Future[None]:
+        used = _used(usage, price, outcome=outcome)
+        return self._database.write_soon(lambda unit: _settle(unit, number, used=used, now=now))
 
     async def recover(self, now: datetime) -> int:
         def work(unit: Unit) -> int:
@@ -114,10 +125,8 @@ class ModelCallStore:
 
 
 def _breach(connection: Connection, order: Order, *, caps: Caps, now: datetime) -> Breach | None:
-    windows = {cap: _window(order.purse, cap, now=now) for cap in caps}
-    if all(
-        fits(Amount(*connection.execute(_SUMS, window).one()), order.worst, cap=cap) for cap, window in windows.items()
-    ):
+    windows, driver = {cap: _window(order.purse, cap, now=now) for cap in caps}, driver_of(connection)
+    if all(fits(Amount(*_COUNTED.rows(driver, window)[0]), order.worst, cap=cap) for cap, window in windows.items()):
         return None
     books = {
         cap: [Booking(at or now, Amount(price, tokens)) for at, price, tokens in connection.execute(_BOOKINGS, window)]
@@ -140,22 +149,23 @@ def _window(purse: str, cap: Cap, *, now: datetime) -> dict[str, object]:
 
 
 def _settle(unit: Unit, number: int, *, used: Mapping[str, Json], now: datetime) -> None:
-    stored = unit.connection.execute(_STORED.where(model_calls.c.number == number)).one_or_none()
-    if stored is None:
+    found = _STORED.rows(unit.driver, {"call_number": number})
+    if not found:
         raise TransitionError(f"model call {number} was never made")
+    cause, role, model, purse, held_price, held_tokens = found[0]
     told = dict(used)
     if told["price"] is None and told["outcome"] != OK:
-        told["price"] = stored.charged_price
+        told["price"] = held_price
     tokens = _counted(used)
     values = {
         "call_number": number, "new_settled_at": now, **{f"new_{name}": value for name, value in told.items()},
-        "new_charged_price": stored.charged_price if told["price"] is None else told["price"],
-        "new_charged_tokens": stored.charged_tokens if tokens is None else tokens,
+        "new_charged_price": held_price if told["price"] is None else told["price"],
+        "new_charged_tokens": held_tokens if tokens is None else tokens,
     }  # fmt: skip
-    if unit.execute(_SETTLE, values).rowcount != 1:
+    if _SETTLE.run(unit.driver, values) != 1:
         raise TransitionError(f"model call {number} was settled before")
-    about = {"number": number, "role": stored.role, "model": stored.model, "purse": stored.purse}
-    unit.note(Note("model.call", cause=stored.cause, data={**about, **told}), now)
+    about = {"number": number, "role": role, "model": model, "purse": purse}
+    unit.note(Note("model.call", cause=cause, data={**about, **told}), now)
 
 
 def _counted(used: Mapping[str, Json]) -> int | None:

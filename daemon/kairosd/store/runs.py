@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import bindparam, exists, func, insert, select, update
 
+from kairosd.core.events import Tier
 from kairosd.core.notices import Notice
 from kairosd.core.runs import ENDED, INTERRUPTED, RUN_MOVES, Approval, Call, CallState, ParkedOn, Run, RunState
 from kairosd.errors import NotFoundError, TransitionError
 from kairosd.ports.stores import Query
 from kairosd.store import notes
-from kairosd.store.calls import insert_call, move_call, park_call
+from kairosd.store.calls import insert_call, leave_calls, move_call, park_call
 from kairosd.store.database import Database, Unit
 from kairosd.store.notices import insert_notices
+from kairosd.store.prepared import PreparedUpdate
 from kairosd.store.questions import open_approval, open_questions, withdraw_approvals
 from kairosd.store.records import CALLS, RUNS
 from kairosd.store.schema import calls, runs
@@ -24,7 +27,9 @@ from kairosd.store.task_moves import has_running_task, stop_tasks
 _INSERT = insert(runs)
 _KEPT = ("taint", "level", "turns", "tokens", "price", "result", "checks", "branch", "patch", "commit", "base",
          "seconds", "rested", "rested_on", "escalated")  # fmt: skip
-_UPDATE = update(runs).where(runs.c.id == bindparam("run")).values({name: bindparam(f"new_{name}") for name in _KEPT})
+_UPDATE = PreparedUpdate(
+    update(runs).where(runs.c.id == bindparam("run")).values({name: bindparam(f"new_{name}") for name in _KEPT})
+)
 _MOVED = ("state", "started", "ended", "parked_on")
 _MOVE = (
     update(runs)
@@ -57,20 +62,12 @@ class RunStore:
         return await self.in_state(RunState.QUEUED)
 
     async def update(self, run: Run) -> None:
-        values = {"run": run.id, **{f"new_{name}": getattr(run, name) for name in _KEPT}}
-
-        def work(unit: Unit) -> None:
-            if unit.execute(_UPDATE, values).rowcount != 1:
-                raise NotFoundError(f"there is no run {run.id}")
-
-        await self._database.write(work)
+        await self._database.write(lambda unit: _update(unit, run))
 
     async def escalate(self, run: Run, *, now: datetime) -> None:
-        values = {"run": run.id, **{f"new_{name}": getattr(run, name) for name in _KEPT}}
-
         def work(unit: Unit) -> None:
             again = RUNS.get(unit.connection, run.id).escalated
-            unit.execute(_UPDATE, values)
+            _update(unit, run)
             if not again:
                 unit.note(notes.of_run("run.escalated", run, data={"why": notes.short(run.escalated)}), now)
 
@@ -114,6 +111,7 @@ class RunStore:
             ended = replace(run, started=stored.started, ended=run.ended or now, parked_on=None)
             _move(unit, stored, run=ended)
             unit.note(notes.ended(ended), now)
+            leave_calls(unit, run.id, now=now)
             withdraw_approvals(unit, run.id, now=now)
             stop_tasks(unit, run.id, now=now)
             insert_notices(unit, notices, now=now)
@@ -136,8 +134,17 @@ class RunStore:
             raise TransitionError(f"call {call.id} begins as {CallState.REQUESTED}, not {call.state}")
         await self._database.write(lambda unit: insert_call(unit, call))
 
-    async def move_call(self, call: Call, state: CallState, *, now: datetime) -> Call:
-        return await self._database.write(lambda unit: move_call(unit, call, state=state, now=now))
+    async def move_call(self, call: Call, state: CallState, *, now: datetime, taint: Tier | None = None) -> Call:
+        def work(unit: Unit) -> Call:
+            if taint is not None:
+                run = RUNS.get(unit.connection, call.run)
+                _update(unit, replace(run, taint=min(run.taint, taint)))
+            return move_call(unit, call, state=state, now=now)
+
+        return await self._database.write(work)
+
+    def end_look(self, call: Call, *, now: datetime) -> Future[Call]:
+        return self._database.write_soon(lambda unit: move_call(unit, call, state=CallState.SUCCEEDED, now=now))
 
     async def calls(self, run: str) -> tuple[Call, ...]:
         found = await self._database.read(lambda reader: CALLS.all(reader, calls.c.run == run))
@@ -154,6 +161,12 @@ class RunStore:
 
     async def in_state(self, *states: RunState) -> tuple[Run, ...]:
         return await self._database.read(lambda reader: RUNS.all(reader, runs.c.state.in_(states)))
+
+
+def _update(unit: Unit, run: Run) -> None:
+    values = {"run": run.id, **{f"new_{name}": getattr(run, name) for name in _KEPT}}
+    if _UPDATE.run(unit.driver, values) != 1:
+        raise NotFoundError(f"there is no run {run.id}")
 
 
 def _last_sign(unit: Unit, run: Run, *, alive: datetime | None) -> datetime:

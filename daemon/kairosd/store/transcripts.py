@@ -15,6 +15,8 @@ from kairosd.errors import DiskFullError, NotFoundError
 from kairosd.store.durable import sync_folder
 
 _BLOCK = 65536  # bytes looked at a time when the last line end is searched
+_SMALL = 65536  # bytes
+_ENDS_MAX = 256
 
 
 class TranscriptStore:
@@ -22,10 +24,17 @@ class TranscriptStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._ends: dict[str, int] = {}  # where each file ends that this process has written to
 
     async def append(self, run: str, *entries: JsonObject) -> None:
         lines = b"".join(encodable(canonical(entry)).encode("utf-8") + b"\n" for entry in entries)
-        await asyncio.to_thread(_append, self._path(run), lines)
+        path, end = self._path(run), self._ends.pop(run, None)
+        # Handing a few bytes to the system takes less than a change of thread; only a first append waits for the disk.
+        if end is None or len(lines) > _SMALL or not _append_at(path, lines, end=end):
+            end = await asyncio.to_thread(_append, path, lines)
+        if len(self._ends) >= _ENDS_MAX:
+            self._ends.clear()  # of runs that have ended, nearly all
+        self._ends[run] = end + len(lines)
 
     async def sync(self, run: str) -> None:
         await asyncio.to_thread(_sync, self._path(run))
@@ -40,7 +49,8 @@ class TranscriptStore:
         return self._folder / f"{run}.jsonl"
 
 
-def _append(path: Path, lines: bytes) -> None:
+def _append(path: Path, lines: bytes) -> int:
+    """Appends behind the last whole line; returns where that ended."""
     try:
         is_new = not path.exists()
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -52,6 +62,24 @@ def _append(path: Path, lines: bytes) -> None:
             os.close(descriptor)
         if is_new:
             sync_folder(path.parent)
+        return end
+    except OSError as error:
+        raise _full(path, error) from error
+
+
+def _append_at(path: Path, lines: bytes, *, end: int) -> bool:
+    """Appends at `end`, unless the file ends elsewhere."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            if os.fstat(descriptor).st_size != end:
+                return False
+            _write_all(descriptor, lines, offset=end)
+            return True
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        return False
     except OSError as error:
         raise _full(path, error) from error
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import fields
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.dialects.sqlite import insert
 
 from kairosd.core.journal import Note
 from kairosd.core.workspaces import World
 from kairosd.store.database import Database, Unit
+from kairosd.store.prepared import PreparedSelect, driver_of
 from kairosd.store.schema import worlds
 
 _FIELDS = tuple(field.name for field in fields(World))
+_STORED = PreparedSelect(select(*(worlds.c[name] for name in _FIELDS)).where(worlds.c.workspace == bindparam("of")))
 _NEW = insert(worlds)
 _PUT = _NEW.on_conflict_do_update(
     index_elements=[worlds.c.workspace],
@@ -28,9 +30,8 @@ class WorldStore:
         self._database = database
 
     async def get(self, workspace: str) -> World | None:
-        statement = select(*(worlds.c[name] for name in _FIELDS)).where(worlds.c.workspace == workspace)
-        row = await self._database.read(lambda reader: reader.execute(statement).one_or_none())
-        return None if row is None else World(*row)
+        rows = await self._database.read(lambda reader: _STORED.rows(driver_of(reader), {"of": workspace}))
+        return World(*rows[0]) if rows else None
 
     async def put(self, world: World, note: Note | None, *, now: datetime) -> None:
         def work(unit: Unit) -> None:

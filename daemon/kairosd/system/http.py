@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from http.cookiejar import CookieJar
 
 import httpx
 
@@ -23,11 +24,19 @@ def make_client(settings: NetworkSettings, *, silence_seconds: float, secure: bo
     verify = _certificates(settings.ca_file) if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     return httpx.AsyncClient(
         verify=verify,
+        cookies=_NoCookies(),
         trust_env=False,
         mounts=_mounts(settings, verify) if secure else None,
         timeout=httpx.Timeout(silence_seconds, connect=min(CONNECT_SECONDS, silence_seconds)),
         limits=httpx.Limits(max_connections=8, max_keepalive_connections=2, keepalive_expiry=30.0),
     )
+
+
+class _NoCookies(CookieJar):
+    """Keeps none: nobody we talk to needs to know us again."""
+
+    def extract_cookies(self, response: object, request: object) -> None:
+        """Takes nothing."""
 
 
 def _certificates(ca_file: str) -> ssl.SSLContext:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,11 @@ class Memory(Database):
 
     async def write(self, work: Callable[[Unit], T]) -> T:
         return self._do(lambda connection: work(Unit(connection, self._dropped)))
+
+    def write_soon(self, work: Callable[[Unit], T]) -> asyncio.Future[T]:
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        done.set_result(self._do(lambda connection: work(Unit(connection, self._dropped))))
+        return done
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         return self._do(work)

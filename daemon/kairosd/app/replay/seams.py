@@ -32,7 +32,7 @@ from kairosd.engine.authorship import Authorship
 from kairosd.engine.checkouts import Checkouts
 from kairosd.engine.checks import Sight
 from kairosd.engine.handover import Handover
-from kairosd.engine.remembering import Remembering
+from kairosd.engine.hints import Hints
 from kairosd.engine.repository import Place, Repository
 from kairosd.engine.witness import Witness
 from kairosd.errors import ToolError
@@ -134,7 +134,7 @@ def played_seams(played: Played) -> Seams:
         outside=lambda real: played_outside(real, played),
         asking=lambda real: cast("Asking", PlayedAsking(real, played)),
         tool=lambda real: cast("Tool", PlayedTool(real, played)),
-        remembering=lambda real: cast("Remembering", PlayedMemory(played)),
+        remembering=lambda real: cast("Hints", PlayedMemory(played)),
         handover=lambda real: cast("Handover", PlayedHandover(played)),
         evaluate=evaluated,
     )
