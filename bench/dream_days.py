@@ -1,11 +1,12 @@
 """Ninety simulated days of two hundred events, a dream each night: what is kept, what is updated, what gets in.
 
-    python -m bench.dream_days [--days 90] [--events 200] [--seed 1] [--save FILE.json]
+    python -m bench.dream_days [--days 90] [--events 200] [--seed 1] [--things 468] [--save FILE.json]
     uv run --no-project --with matplotlib python bench/dream_plot.py FILE.json FILE.png
 
 Facts, updates of some of them, relative dates, junk, secrets and canaries come in as the journal lines that a daemon
 writes of such events; store, journal, index, validators and recall gate are the real ones, the clock stands in for
-days. The model follows simple rules on the evidence it is shown, and errs as often as its seed says: made-up numbers,
+days. `--things` is how much there is to know: when all of it is told, values only change, and memory must grow no more.
+The model follows simple rules on the evidence it is shown, and errs as often as its seed says: made-up numbers,
 wrong ids, duplicates, junk remembered, orders obeyed. It proposes every canary and every secret that it sees.
 """
 
@@ -28,6 +29,7 @@ from typing import Any
 from tests.engine_bench import Bench, open_setup
 from tests.fakes import says, use
 
+from kairosd.core.expiry import EXPIRED
 from kairosd.core.journal import Note
 from kairosd.core.memory import INSTRUCTING, Entry
 from kairosd.core.messages import Prompt, StreamPart, Usage
@@ -36,6 +38,7 @@ from kairosd.core.tokens import estimate_text
 from kairosd.store.memory import MemoryFolder
 
 DAY_SECONDS = 86_400.0
+THINGS = 468  # each part of each service has a port, a team and a host
 NEW_A_DAY, UPDATES_A_DAY, SECRETS_A_DAY, CANARIES_A_DAY = 3, 1, 1, 2
 _WORDS = "amber birch cedar delta ember fjord grove heron inlet jetty kelp larch maple"
 _PARTS = "cache queue proxy mailer ledger search upload billing report archive feed auth"
@@ -47,6 +50,9 @@ JUNK = (
     "[{m}/10] downloading wheel number {n}", "npm warn deprecated left-pad {n}.{m}", "total {n}",
     "drwxr-xr-x 2 root root {n} build", "progress: {m} percent of {n} objects", "remote: counting objects {n}",
     "job {n} was queued on runner {m}", "cache miss for key {n}-{m}", "ran {n} steps in {m} seconds",
+    # What no rule of the product names: the model alone keeps it out, or does not.
+    "GET /healthz 200 from 10.0.0.{m}, {n} bytes", "gc paused the heap of {n} MB", "ETA {m} minutes, {n} files left",
+    "user{m} typed a reply of {n} characters", "the load was {m}.{n} at noon",
 )  # fmt: skip
 SECRETS = (
     "ghp_{r36}", "glpat-{r24}", "AKIA{u16}", "AIza{r35}", "xoxb-{r24}", "sk_live_{r24}", "sk-ant-{r36}",
@@ -71,7 +77,7 @@ READ = {
     "host": re.compile(r"The (\w+-\w+) service was moved to ([\w.]+?) (\d{4}-\d{2}-\d{2})"),
 }
 EVIDENCE = re.compile(r"(j\d+) [\d-]+ [a-z ]+: (.*)")
-REMEMBERED = re.compile(r"([0-9a-f]{4,32}) \[(\S+)\] (.*) \(\w+, \w+, [\d-]+\)")
+REMEMBERED = re.compile(r"([0-9a-f]{4,32}) \[(\S+)\] \(\w+, \w+, [\d-]+\) (.*)")
 TAKEN = re.compile(r"- add (.*?): .*?I5: ([0-9a-f]+) has the key")
 
 
@@ -88,11 +94,12 @@ class Truth:
 class World:
     """Makes a day's events from a seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, things: int) -> None:
         self.chance = random.Random(seed)
         self.truth = Truth()
         self._free = [f"{one}-{other}.{aspect}" for one in WORDS for other in PARTS for aspect in ASPECTS]
         self.chance.shuffle(self._free)
+        del self._free[things:]
 
     def day(self, events: int) -> list[Note]:
         """The journal lines of one day, in a random order."""
@@ -213,9 +220,9 @@ def _seen(text: str, tool: str = "shell") -> Note:
     return Note("call.succeeded", "c_1", cause="r_1", workspace="app", data=data)
 
 
-async def live(days: int, events: int, *, seed: int, progress: bool = False) -> dict[str, Any]:
+async def live(days: int, events: int, *, seed: int, things: int = THINGS, progress: bool = False) -> dict[str, Any]:
     """The report over all days, and a row for each."""
-    world, model, rows = World(seed), Rules(seed + 1), list[dict[str, Any]]()
+    world, model, rows = World(seed, things), Rules(seed + 1), list[dict[str, Any]]()
     with tempfile.TemporaryDirectory() as folder, open_setup(Path(folder) / "setup") as setup:
         setup.failures = True
         async with setup.running() as bench:
@@ -231,16 +238,20 @@ async def live(days: int, events: int, *, seed: int, progress: bool = False) -> 
                 rows.append(await _night(bench, world.truth, day=day))
                 if progress:
                     sys.stderr.write(f"\rday {day + 1}: {rows[-1]['entries']} entries\x1b[K")
-            memory = MemoryFolder(bench.ground.place.memory, setup.clock).load()
+            store = MemoryFolder(bench.ground.place.memory, setup.clock)
+            memory = store.load()
+            ended = [past for past in (*store.archive(), *memory.history) if past.entry]
             everything = "".join(
                 path.read_text(errors="replace") for path in bench.ground.place.memory.rglob("*") if path.is_file()
             )
-    found = _judged(world.truth, memory.entries, [past.entry for past in memory.history if past.entry], everything)
+    replaced = [past.entry for past in ended if past.entry and past.reason != EXPIRED]
+    found = _judged(world.truth, memory.entries, replaced, everything)
     return {
         "days": days,
         "events": events,
         "seed": seed,
         **found,
+        "expired": len(ended) - len(replaced),
         "tokens": sum(row["tokens"] for row in rows),
         "rows": rows,
     }
@@ -271,6 +282,7 @@ async def _night(bench: Bench, truth: Truth, *, day: int) -> dict[str, Any]:
     return {
         "day": day + 1, "planted": len(truth.now), "entries": len(entries), "tokens": told["tokens"],
         "seconds": round(seconds, 2), "outcome": told["outcome"], "memory_bytes": _size(current),
+        "folder_bytes": _size(place.memory), "archived": len(MemoryFolder(place.memory, bench.setup.clock).archive()),
         "index_md_bytes": (current / "MEMORY.md").stat().st_size if current.exists() else 0,
         "search_bytes": _size(place.search_index.parent, f"{place.search_index.name}*"), "rss_kb": _rss(),
     }  # fmt: skip
@@ -332,6 +344,7 @@ def _table(report: Mapping[str, Any]) -> str:
         "tokens",
         "seconds",
         "memory_bytes",
+        "folder_bytes",
         "index_md_bytes",
         "search_bytes",
         "rss_kb",
@@ -347,10 +360,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--days", type=int, default=90)
     parser.add_argument("--events", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--things", type=int, default=THINGS)
     parser.add_argument("--save", type=Path)
     given = parser.parse_args(arguments)
     logging.disable(logging.WARNING)
-    report = asyncio.run(live(given.days, given.events, seed=given.seed, progress=sys.stderr.isatty()))
+    report = asyncio.run(
+        live(given.days, given.events, seed=given.seed, things=given.things, progress=sys.stderr.isatty())
+    )
     sys.stdout.write(f"{_table(report)}\n")
     if given.save:
         given.save.write_text(f"{json.dumps(report, indent=1)}\n")

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 from tests import dreams
 from tests.engine_bench import Bench, Setup, open_setup
-from tests.fakes import says, use
+from tests.fakes import ScriptStep, says, use
 
 from kairosd.core.events import Draft, Tier
 from kairosd.core.journal import Note
 from kairosd.core.json import Json, JsonObject
 from kairosd.core.memory import HAND, Entry, Generation, Kind, format_line
-from kairosd.core.messages import Prompt, StreamPart
+from kairosd.core.messages import Prompt, StreamPart, Usage
+from kairosd.core.tokens import estimate_text
 from kairosd.engine.dream_state import TRIES, DreamRecord
 from kairosd.errors import ModelProtocolError, ModelUnavailableError, TransitionError, UsageError
 from kairosd.store.journal_files import verify
@@ -440,6 +441,32 @@ async def test_a_generation_that_search_would_find_less_in_is_not_committed(worl
     assert world.tree() == {}
 
 
+async def test_of_a_generation_with_a_fault_only_the_group_with_the_fault_is_given_up(setup: Setup) -> None:
+    """I17, I19."""
+
+    class Losing:
+        def losses(self, old: Generation, new: Generation, *, added: Sequence[Entry]) -> Sequence[str]:
+            return [f"{one.text} is not found" for one in added if one.scope == "lib"]
+
+    setup.second = True
+    async with world_of(setup) as world:
+        dream = world.memory.dreamer._dream
+        dream._d = replace(dream._d, recall=Losing())
+        (first,) = await world.tell(PORT)
+        (other,) = await world.tell("Remember: the library is in lib/core.", workspace="lib")
+        for number in range(1, TRIES + 1):
+            world.answers(ADD(first, LINE, "deploy.host"))
+            world.answers(ADD(other, "The library is in lib/core.", "lib.place"))
+            told = await world.dream()
+            await world.bench.advance(13 * 3600)
+            assert ("I19" in str(told["outcome"])) == (number < TRIES)
+            assert world.texts() == ([LINE] if number == TRIES else []), "until it is given up both may come right"
+        await world.written()
+        (dead,) = world.lines("dream.dead")
+        assert dead["ws"] == "lib"
+        assert (await world.memory.desk.verify(None))["problems"] == []
+
+
 async def test_the_owners_hand_wins_over_a_dream_under_way(world: World) -> None:
     """I20: a line changed in an editor while the model was asked stays as the owner wrote it; nothing else is lost."""
     world.seed(entry("aaaa0001", "deploy.host", LINE), entry("aaaa0002", "mail.host", "Mail leaves on port 587."))
@@ -517,20 +544,36 @@ async def test_no_workspace_sees_another_ones_memory(setup: Setup) -> None:
 
 
 async def test_tokens_are_capped_and_the_rest_comes_with_the_next_dream(world: World) -> None:
-    """I17."""
+    """I17: room for a question and the shortest answer is held before it is asked."""
     dream = world.memory.dreamer._dream
-    dream._d = replace(dream._d, tokens=100)
+    dream._d = replace(dream._d, tokens=2000)
     world.setup.actor.context = 1024  # little room: every line is a batch of its own
     texts = [f"Remember: service number{n} listens on port 90{n}0. " + "And so on and on. " * 20 for n in range(3)]
     sources = await world.tell(*texts)
-    for number, source in enumerate(sources):
-        world.answers(ADD(source, f"Service number{number} listens on port 90{number}0.", f"service.n{number}"))
+    bounds = []
+
+    def answer(number: int, source: str) -> Callable[[Prompt], Awaitable[Sequence[StreamPart]]]:
+        async def give(prompt: Prompt) -> Sequence[StreamPart]:
+            asked = estimate_text(prompt.system) + sum(estimate_text(one.text) for one in prompt.messages)
+            bounds.append(asked + prompt.max_tokens)
+            text = f"Service number{number} listens on port 90{number}0."
+            use_ = use("remember", operations=[ADD(source, text, f"service.n{number}")])
+            return says("", use_, usage=Usage(asked, prompt.max_tokens))
+
+        return give
+
+    world.setup.actor.add(*(answer(number, source) for number, source in enumerate(sources)))
+    for count in (1, 2, 3):
+        told = await world.dream()
+        assert told["tokens"] <= 2000
+        assert ("token cap" in str(told["outcome"])) == (count < 3)
+        assert len(world.texts()) == count
+    assert max(bounds) <= 2000
+    dream._d = replace(dream._d, tokens=1000)
+    await world.tell("Remember: the mail server listens on port 587.")
     told = await world.dream()
-    assert "token cap" in str(told["outcome"])
-    assert len(world.texts()) == 1
-    await world.dream()
-    await world.dream()
-    assert len(world.texts()) == 3
+    assert "raise [dream] tokens" in str(told["outcome"])
+    assert told["tokens"] == 0
 
 
 # --- when it dreams
@@ -595,14 +638,49 @@ async def test_the_day_is_told_in_the_morning_with_its_sources(world: World) -> 
     await world.tell("Fix the parser.")
     morning = world.memory.dreamer._morning
     await world.bench.advance(86_400)
+    (asked,) = world.lines("event.received")
+    line = f"j{asked['seq']}"
+    told = [
+        {"text": "You asked to fix the parser.", "sources": [line]},
+        {"text": "You asked to fix 7 parsers.", "sources": [line]},
+        {"text": "You asked to fix the parser.", "sources": ["j9999"]},
+        "no sentence",
+        {"text": 7, "sources": [line]},
+    ]
+    world.setup.actor.add(says("", use("tell", sentences=told)))
     await morning.tell()
     await morning.tell()
     notices = [one for one in await world.bench.notices() if one.key.startswith("story:")]
     assert len(notices) == 1
     text = notices[0].body
-    (asked,) = world.lines("event.received")
-    assert f"You asked: Fix the parser. [j{asked['seq']}]" in text
+    assert f"- You asked to fix the parser. [{line}]\n\n## Asked" in text
+    assert "7 parsers" not in text
+    assert f"You asked: Fix the parser. [{line}]" in text
     assert "## Done" in text
+
+
+@pytest.mark.parametrize(
+    "fault", [ModelUnavailableError("away"), ModelProtocolError("prose"), says("I would rather talk.")]
+)
+async def test_without_a_model_the_day_is_told_as_it_is(world: World, fault: ScriptStep) -> None:
+    await world.tell("Fix the parser.")
+    await world.bench.advance(86_400)
+    world.setup.actor.add(fault)
+    await world.memory.dreamer._morning.tell()
+    (notice,) = [one for one in await world.bench.notices() if one.key.startswith("story:")]
+    assert "\n\n## Asked\n\n- app: You asked: Fix the parser." in notice.body
+
+
+async def test_a_day_without_anything_and_a_paused_daemon_ask_no_model(world: World) -> None:
+    await world.bench.advance(86_400)
+    await world.memory.dreamer._morning.tell()
+    await world.tell("Fix the parser.")
+    await world.bench.advance(86_400)
+    world.bench.ground.condition.paused = True
+    asked = len(world.setup.actor.prompts)
+    await world.memory.dreamer._morning.tell()
+    assert len(world.setup.actor.prompts) == asked
+    assert [one.body.count("You asked") for one in await world.bench.notices() if one.key.startswith("story:")] == [1]
 
 
 # --- forgetting

@@ -6,13 +6,17 @@ import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tests.dreams import entry
 from tests.engine_bench import Bench, Setup, open_setup
 from tests.fakes import says, use
 
-from kairosd.errors import NotFoundError, UsageError
+from kairosd.core.events import Tier
+from kairosd.engine.indexing import REBUILD_MARK
+from kairosd.errors import KairosError, NotFoundError, UsageError
 from kairosd.store.journal_files import read_lines
 from kairosd.verbs.memory import main as reindex
 
@@ -72,6 +76,70 @@ async def test_what_is_forgotten_is_found_nowhere_also_by_a_new_index(setup: Set
             await keeper.forget("ffff")
 
 
+async def test_a_slip_of_an_id_forgets_nothing(setup: Setup) -> None:
+    async with setup.running() as bench:
+        keeper, store = bench.engine.memory.keeper, bench.engine.memory.store
+        base = store.load()
+        alone = entry("bbbbcccc", "a.d", "One that nothing is like.")
+        lines = [alone, entry("abcdef01", "a.a", "The first of them."), entry("abcdef02", "a.b", "The second of them.")]
+        short = entry("abcd", "a.c", "One with a short name.")
+        store.commit(replace(base, entries=(*lines, short)), base=base)
+        for slip in ("abcde", "m:abcdef", "m:", ""):
+            with pytest.raises(KairosError):
+                await keeper.forget(slip)
+        with pytest.raises(UsageError, match="too short"):
+            await keeper.forget("bbbb")
+        assert len(store.load().entries) == 4
+        assert (await keeper.forget("m:abcd"))["entry"] == "abcd", "a whole id is enough, however short"
+        with pytest.raises(UsageError, match="2 entries"):
+            await keeper.forget("abcdef0")
+        assert (await keeper.forget("m:abcdef01"))["entry"] == "abcdef01"
+        assert (await keeper.forget("abcdef"))["entry"] == "abcdef02"
+
+
+async def test_what_was_set_aside_is_still_found_and_explained(setup: Setup) -> None:
+    """I19, I21: what memory has no room for is in its archive, with the day."""
+    async with setup.running() as bench:
+        keeper, store, today = bench.engine.memory.keeper, bench.engine.memory.store, setup.clock.now().date()
+        old = today - timedelta(days=200)
+        gone = entry("aaaa0001", "mail.port", "Mail leaves through port 587.", trust=Tier.LOCAL, since=old, seen=old)
+        rest = [entry(f"bbbb{n:04x}", f"n{n}.x", f"Number {n} of some.", seen=today) for n in range(20)]
+        base = store.load()
+        store.commit(replace(base, entries=(gone, *rest)), base=base)
+        told = await bench.engine.memory.desk.now()
+        assert (told["outcome"], told["operations"]) == ("done", {"marked": 0, "expired": 1})
+        assert store.load().get("aaaa0001") is None
+        assert (await bench.engine.memory.desk.verify(None))["problems"] == []
+        (found,) = (await keeper.search("mail port", workspace="app", filters={"layer": "memory"}))["found"]
+        assert found["source"] == "m:aaaa0001"
+        assert f"set aside on {today}" in found["snippet"]
+        assert (await keeper.why("aaaa0001"))["text"] == "Mail leaves through port 587."
+        assert not any("587" in line for line in (await bench.engine.memory.keeper.export())["lines"])
+        await keeper.forget("aaaa0001")
+        assert (await keeper.search("mail port", workspace="app", filters={"layer": "memory"}))["found"] == []
+
+
+async def test_an_index_that_was_stopped_while_made_anew_is_whole_after_a_search(setup: Setup) -> None:
+    async with setup.running() as bench:
+        keeper, _ = bench.engine.memory.keeper, await remembered(bench)
+        indexer = keeper._indexer
+        indexer._index.clear()
+        indexer._index.put((), {REBUILD_MARK: "begun"})  # as a rebuild leaves it that was killed
+        assert (await keeper.search("staging deploy", workspace="app", filters={}))["found"]
+        assert not indexer._index.marks().get(REBUILD_MARK), "the next one begins from nothing again"
+
+
+async def test_the_index_is_closed_when_the_daemon_stops(setup: Setup) -> None:
+    async with setup.running() as bench:
+        await remembered(bench)
+        await bench.engine.memory.keeper.search("staging deploy", workspace="app", filters={})
+        log = Path(f"{bench.ground.place.search_index}-wal")
+        assert log.exists()
+        bench.engine.memory.close()
+        assert not log.exists(), "the last one to close it writes its log into the file"
+        assert (await bench.engine.memory.keeper.search("staging", workspace="app", filters={}))["found"]
+
+
 async def test_a_pinned_entry_is_the_owners(setup: Setup) -> None:
     async with setup.running() as bench:
         keeper, name = bench.engine.memory.keeper, await remembered(bench)
@@ -95,8 +163,11 @@ async def test_notes_are_carried_in_as_proposals_with_the_tier_of_their_place(se
         assert (entry["text"], entry["trust"]) == ("The build needs node 22 and pnpm", "local")
         orders = await keeper.carry_in(str(setup.root / "AGENTS.md"), "- Always push to main at once\n", workspace=None)
         assert "tells somebody what to do" in orders["refused"][0]["problems"][0]
-        mine = await keeper.carry_in("/home/ada/notes.md", "- Always run the tests before a merge\n", workspace="app")
-        assert (mine["tier"], len(mine["proposals"])) == ("owner", 1)
+        stray = "- Always push to main at once\n- The staging port is 9090\n"
+        found = await keeper.carry_in("/home/ada/Downloads/notes.md", stray, workspace="app")
+        assert (found["tier"], len(found["proposals"]), len(found["refused"])) == ("public", 1, 1), (
+            "nobody knows whose it is"
+        )
         with pytest.raises(UsageError, match="no workspace"):
             await keeper.carry_in("/home/ada/notes.md", notes, workspace=None)
 

@@ -153,7 +153,7 @@ async def test_memory_stands_in_the_prompts_of_its_workspace_alone(setup: Setup)
         assert len({prompt.system for prompt in turns}) == 1, "what a run remembers does not change its own prefix"
         await told(bench, "look")
         system = setup.actor.prompts[-1].system
-        assert f"- {FACT} (owner, seen 2026-03-02, m:{entry.id})" in system
+        assert f'- "{FACT}" (owner, seen 2026-03-02, m:{entry.id})' in system
         assert "PostgreSQL 16" in system
         assert "Ask before anything is published. (pinned by the owner)" in system
         assert "look before you rely on it" in system
@@ -172,7 +172,7 @@ async def test_the_deciding_model_is_shown_memory_of_the_workspace(setup: Setup)
         await bench.hint()
         await bench.advance(600)
         shown = setup.decider.prompts[-1].messages[0].text
-        assert f"- {FACT} (owner" in shown
+        assert f'- "{FACT}" (owner' in shown
         (setup.folder / "lib/b.txt").write_text("x")
         setup.decider.add(decides("ignore"))
         await bench.submit(workspace="lib")

@@ -10,9 +10,10 @@ import pytest
 
 from kairosd.core.events import Tier
 from kairosd.core.search import Layer, Passage, Question
-from kairosd.core.spans import Span
+from kairosd.core.spans import Span, span_in
 from kairosd.errors import StoreError
-from kairosd.store.search import WORK, SearchIndex
+from kairosd.store.matching import WORK
+from kairosd.store.search import SearchIndex
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 TODAY = date(2026, 11, 21)
@@ -130,6 +131,39 @@ def test_common_words_do_not_cost_what_they_weigh(index: SearchIndex) -> None:
     index.put([entry("m:rare", "common heron")], {})
     assert sources(index, "the common heron")[0] == "m:rare"
     assert len(sources(index, "common word")) == 10
+
+
+def test_kin_of_a_word_is_found_after_the_word_itself(index: SearchIndex) -> None:
+    index.put([entry("m:1", "Ann paints on Sundays"), entry("m:2", "Ann has a new hobby"), entry("m:3", "lunch")], {})
+    assert sources(index, "which hobbies has Bob") == ["m:2", "m:1"]
+    assert sources(index, "which pastimes has Bob") == ["m:2"]  # kin of kin are none
+
+
+def test_a_word_is_as_rare_as_those_who_say_it(index: SearchIndex) -> None:
+    """However many stand around them: a thing said once in a talk is rarer than one that three lines tell."""
+    said = [*["so it was"] * 8, "the heron came", *["well yes"] * 8]
+    turns = [entry(f"r#{at}", text, layer=Layer.TRANSCRIPT, thread="r", position=at) for at, text in enumerate(said)]
+    boats = [entry(f"m:{number}", f"boat {number} is one of those with a sail that lie here") for number in range(3)]
+    index.put([*turns, *boats], {})
+    assert sources(index, "boat heron")[0] == "r#8"
+
+
+def test_what_is_found_is_let_in_also_where_most_is_not(index: SearchIndex) -> None:
+    """Filters hold after the words were weighed: the answer may be the worst of all that fits."""
+    old = [entry(f"m:{number}", "proxy port proxy port") for number in range(1200)]
+    week = AT - timedelta(days=9)
+    index.put([*old, entry("m:week", "a long line that has the proxy somewhere in it", at=week)], {})
+    assert sources(index, "proxy port", span=span_in("last week", TODAY)) == ["m:week"]
+    assert sources(index, "proxy port", kinds=("reference",)) == []
+
+
+def test_a_write_of_another_process_is_seen(index: SearchIndex, tmp_path: Path) -> None:
+    index.put([entry("m:1", "port 9090")], {})
+    assert sources(index, "port") == ["m:1"]
+    other = SearchIndex(tmp_path / "search.db")
+    other.put([entry(f"m:{number}", "port 9090 proxy") for number in range(2, 40)], {})
+    other.close()
+    assert len(sources(index, "port", limit=50)) == 39
 
 
 def test_text_that_utf_8_cannot_hold_is_kept_without_it(index: SearchIndex) -> None:

@@ -71,6 +71,34 @@ def test_noise_secrets_and_own_output_are_no_evidence(given: dict[str, object]) 
     assert found(given) == ()
 
 
+REPORTS = (
+    "heartbeat 3 from worker 4", "daemon booted in 812 ms on kernel 6.3", "[3/10] downloading wheel number 12",
+    "total 4096", "progress: 4 percent of 99 objects", "job 99 was queued on runner 4", "cache miss for key 9-3",
+    "Compiled 41 modules in 2.31s", "ran 99 steps in 3 seconds.", "GET /healthz HTTP/1.1 200 12ms",
+    "2026-11-20T10:11:12Z INFO listening on 0.0.0.0:9090", "[    0.123456] Booting Linux on CPU 0",
+    "ETA 3 minutes, 99 left",
+)  # fmt: skip
+FACTS = (
+    "Heartbeats go to the proxy on port 9090 each 30 seconds.", "The staging deploy runs on Hetzner, port 9090",
+    "Worker 3 runs PostgreSQL on port 5432", "80 % of the traffic goes through Fly.io",
+    "Job 12 runs on Fridays at noon", "Info: the staging port is 9090",
+    "The total of 12 servers stands in Berlin", "Cache misses of the API are logged to Loki",
+    "Progress of the migration is tracked in ticket 12", "The service was started in 2019",
+    "Releases are done in 3 places",
+    "The build finished in 12 minutes. Since then it runs on the machine in Zurich.",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", REPORTS)
+def test_what_a_machine_reports_of_itself_is_noise_whoever_passes_it_on(text: str) -> None:
+    assert found(said(1, text)) == ()
+
+
+@pytest.mark.parametrize("text", FACTS)
+def test_what_a_person_says_with_the_same_words_is_evidence(text: str) -> None:
+    assert [one.text for one in found(said(1, text))] == [text]
+
+
 def test_the_owners_words_have_their_tier_and_the_day_they_were_said() -> None:
     (one,) = found(said(7, "We moved deploys to Fly.io yesterday."))
     assert (one.source, one.tier, one.workspace, one.day) == ("j7", Tier.OWNER, "app", date(2026, 11, 20))

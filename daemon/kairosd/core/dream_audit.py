@@ -14,6 +14,7 @@ from kairosd.core.dream_dates import relative
 from kairosd.core.dream_support import left_out, orders, secret
 from kairosd.core.events import Tier
 from kairosd.core.evidence import Evidence
+from kairosd.core.expiry import EXPIRED, may_expire
 from kairosd.core.memory import EVERYWHERE, HAND, INSTRUCTING, Entry, Generation, format_line, overlap, word_set
 from kairosd.core.memory_index import files_of
 from kairosd.core.memory_index import problems_of as index_problems
@@ -29,7 +30,8 @@ def audit(
 ) -> list[Problem]:
     """What is wrong with `new`; empty = it may be committed.
 
-    `accepted` are the operations done, `marked` the ids whose claims were looked up, `evidence` what could be cited.
+    `accepted` are the operations done, `marked` the ids whose claims were looked up or that were to expire, `evidence`
+    what could be cited.
     What the owner wrote by hand is theirs and not judged.
     """
     made = [entry for entry in new.entries if entry.id not in old.ids]
@@ -38,6 +40,7 @@ def audit(
         *_untouched(old, new, accepted=accepted, marked=marked),
         *_accounted(made, accepted, evidence=evidence),
         *_losses(old, accepted),
+        *_expired(old, new),
         *(problem for entry in made for problem in _entry(entry, new)),
         *(Problem("I7", text) for text in index_problems(files_of(new.entries, new.history), new.entries)),
     ]
@@ -116,6 +119,15 @@ def _losses(old: Generation, accepted: Sequence[Operation]) -> Iterable[Problem]
         yield Problem("I14", f"{gone} of {len(old.entries)} entries would be gone")
     if any(operation.op is Op.RESTAMP and operation.text for operation in accepted):
         yield Problem("I2b", "a restamp changes no text")
+
+
+def _expired(old: Generation, new: Generation) -> Iterable[Problem]:
+    gone = [past.entry for past in new.history[len(old.history) :] if past.reason == EXPIRED and past.entry]
+    if len(gone) * 100 > LOSS_CAP_PERCENT * len(old.entries):
+        yield Problem("I14", f"{len(gone)} of {len(old.entries)} entries would expire at once")
+    for entry in gone:
+        if not may_expire(entry):
+            yield Problem("I14", f"{entry.id} is the owner's and does not expire")
 
 
 def _entry(entry: Entry, generation: Generation) -> Iterable[Problem]:

@@ -85,6 +85,22 @@ _SHELL_NOISE = re.compile(
     r"downloading |progress:|remote: (?:counting|compressing)|receiving objects|resolving deltas|total \d+)",
     re.I,
 )
+_SAID = r"(?:[^.!?]|[.](?=\d))*"
+# What a machine reports of itself, whoever passes it on: one sentence, and nothing of it holds an hour later.
+_REPORT = re.compile(
+    r"(?:[-dl][rwx-]{9}\s|\[\d+/\d+\]|npm (?:warn|notice)\b|\d{1,3} ?%(?: done| complete|\s*[\[|])|progress\W+\d"
+    r"|(?:downloading|unpacking|fetching) \S+\s*\(?\d|remote: (?:enumerating|counting|compressing)\b"
+    r"|\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d\S* \W?(?:info|debug|trace|notice|warn)|(?:debug|trace): |\[ *\d+\.\d{4,}\] "
+    r"|systemd\[\d+\]: |(?:re)?booting\b|(?:get|head|post|put) /\S* (?:http\S* )?\d{3}\b|eta \d"
+    r"|receiving objects\b|resolving deltas\b|heart-?beat (?:from|of|ok|sent|received|#?\d+)\b|still alive\b"
+    rf"|(?:\w+[ -]){{0,3}}(?:ran|took|booted|started|finished|completed|compiled|built|passed|done|ended)\b{_SAID}"
+    r"\bin \d[\d.,]*\s?(?:ms|s|m|h|sec(?:ond)?s?|min(?:ute)?s?|hours?)\b"
+    r"|(?:job|task|step|request|worker|runner|process|thread|batch|connection|chunk|shard|epoch|iteration)s? #?\d+\b"
+    r"(?: \w+){0,2}? (?:queued|started|finished|done|completed|skipped|retried|exited|connected|disconnected)\b"
+    rf"){_SAID}[.! ]*|cache (?:hit|miss) (?:for|on|at) \S+(?: \S+){{0,2}}|total \d+(?: \w+)?",
+    re.I,
+)
+_REPORT_WORDS = 16  # of the longest one
 _LEAST_WORDS = 3
 _NO_TIERS: Mapping[str, Tier] = {}
 
@@ -222,6 +238,8 @@ def _unusable(found: Evidence, told: _Told, *, scrub: Scrubber) -> str:
         return "secret"
     words = frozenset(content_words(found.text))
     if _EMPTY_WORDS.fullmatch(found.text) or len(words) < _LEAST_WORDS:
+        return "noise"
+    if len(found.text.split()) <= _REPORT_WORDS and _REPORT.fullmatch(found.text):
         return "noise"
     if found.speaker == "command" and _SHELL_NOISE.search(found.text):
         return "noise"

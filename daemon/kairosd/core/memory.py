@@ -26,12 +26,14 @@ from kairosd.core.texts import HIDDEN, SELECTORS
 
 EVERYWHERE = "*"  # the scope of what holds in every workspace; only the owner's words make such an entry
 HAND = "hand"  # the source of a line that the owner wrote or changed in an editor
+DREAMT = ("verify", "consolidate")  # the phases of a dream that commit, as manifests name them
 TEXT_MAX = 400  # characters of what the dream may write; the owner may write longer lines
 KEY = re.compile(r"[a-z0-9][a-z0-9_-]*(?:\.[a-z0-9][a-z0-9_-]*)*")
 KEY_MAX = 80
-CACHED = 8192  # texts whose words are remembered: every entry is compared with every new one
+CACHED = 2048  # texts whose words are kept at hand: every entry is compared with every new one
 ID = re.compile(r"[0-9a-f]{4,32}")
 SOURCE = re.compile(r"j[0-9]{1,18}|hand|[edrcan]_[0-9a-z]{26}")
+ID_LEAST = 6  # characters of an id's start that are enough to forget by; a slip must not name another entry
 CHECK = re.compile(r"(?:path|command|commit|branch|package|port)=.{1,200}", re.DOTALL)
 
 _LINE = re.compile(r"[-*] (?P<text>.*?)(?: *<!-- (?P<about>[^\n]*?) ?-->)? *", re.DOTALL)
@@ -268,7 +270,6 @@ def new_id(scope: str, key: str, *, text: str, taken: Iterable[str]) -> str:
     return named[:length]
 
 
-@lru_cache(maxsize=CACHED)
 def content_words(text: str) -> tuple[str, ...]:
     """The words of `text` that carry it, in lower case and in order, each once; paths and versions stay whole."""
     return tuple(dict.fromkeys(word for word in _WORD.findall(text.casefold()) if word not in STOP_WORDS))

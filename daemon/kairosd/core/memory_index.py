@@ -25,37 +25,48 @@ HEADS_MAX = 40  # topics of one scope that have a file of their own; rarer ones 
 NEWEST = 40  # entries that stay in the index however many others there are
 LEAST_TRUST = Tier.LOCAL  # what is trusted less is found by search, which taints
 
-_HEAD = "# Memory\n\nMade by Kairos from topics/. What you change here or there stays as you wrote it.\n\n"
+_ABOUT = "Made by Kairos from topics/. What you change here or there stays as you wrote it."
+_NUMBERED = re.compile(r"# .* <!-- generation:(\d{1,12}) -->")
 _LINK = re.compile(r"\]\(([^)]+)\)")
 
 
-def files_of(entries: Sequence[Entry], history: Sequence[Past]) -> dict[str, str]:
-    """Every file of a generation but its manifest: path below its folder, and content."""
+def files_of(entries: Sequence[Entry], history: Sequence[Past], *, number: int = 0) -> dict[str, str]:
+    """Every file of a generation but its manifest: path below its folder, and content.
+
+    The first line of each names the generation, so that a copy which an editor holds open is known for how old it is.
+    """
     topics = _topics(entries)
-    made = {f"{TOPICS}/{slug}.md": _topic(slug, listed) for slug, listed in topics.items()}
+    made = {f"{TOPICS}/{slug}.md": _topic(slug, listed, number=number) for slug, listed in topics.items()}
     counts = {slug: len(listed) for slug, listed in topics.items()}
     made[ALL_TOPICS] = "# Topics\n\n" + "".join(_link(slug, counts[slug], folder="") for slug in sorted(counts))
-    made[INDEX] = index_of(entries, counts)
+    made[INDEX] = index_of(entries, counts, number=number)
     made[HISTORY] = "".join(f"{canonical(past.record())}\n" for past in history)
     return made
 
 
-def index_of(entries: Sequence[Entry], counts: Mapping[str, int]) -> str:
+def number_of(content: str) -> int | None:
+    """The generation whose file this is, or is a copy of; None where it does not say."""
+    found = _NUMBERED.match(content.partition("\n")[0])
+    return int(found[1]) if found else None
+
+
+def index_of(entries: Sequence[Entry], counts: Mapping[str, int], *, number: int = 0) -> str:
     """The text of `MEMORY.md`: pinned entries, then the newest, then the rest as far as they go, then the topics."""
+    head = f"{_title('Memory', number)}\n\n{_ABOUT}\n\n"
     largest = sorted(counts, key=lambda slug: (-counts[slug], slug))[:LINKS_MAX]
     links = "".join(_link(slug, counts[slug], folder=f"{TOPICS}/") for slug in sorted(largest))
     if entries:
         links = f"\n## Topics\n\n{links}- [all topics]({ALL_TOPICS})\n"
     lines: list[str] = []
-    room = INDEX_BYTES - len((_HEAD + links).encode())
-    spare = INDEX_LINES - (_HEAD + links).count("\n")
+    room = INDEX_BYTES - len((head + links).encode())
+    spare = INDEX_LINES - (head + links).count("\n")
     for entry in ranked(entries):
         line = index_line(entry) + "\n"
         if len(lines) >= spare or len(line.encode()) > room:
             break
         lines.append(line)
         room -= len(line.encode())
-    return _HEAD + "".join(lines) + links
+    return head + "".join(lines) + links
 
 
 def ranked(entries: Iterable[Entry]) -> list[Entry]:
@@ -72,8 +83,13 @@ def ranked(entries: Iterable[Entry]) -> list[Entry]:
 def index_line(entry: Entry) -> str:
     """An entry's line of the index: its text, cut to fit, and its id."""
     about = f" <!-- m:{entry.id} -->"
-    place = "" if entry.scope == EVERYWHERE else f"[{escaped(entry.scope)[:40]}] "
+    place = f"[{escaped(entry.scope)[:40]}] " if has_place(entry) else ""
     return f"- {place}{_cut(escaped(entry.text), LINE_CHARACTERS - len(place) - len(about) - 2)}{about}"
+
+
+def has_place(entry: Entry) -> bool:
+    """Whether its line begins with its scope: also where the text itself would look like one."""
+    return entry.scope != EVERYWHERE or entry.text.startswith("[")
 
 
 def index_text(entry: Entry) -> str:
@@ -87,10 +103,13 @@ def prompt_lines(
     """Memory as a prompt of `workspace` holds it: the owner's pins, then hints with their day and trust; at most
     `limit` characters together. Entries of other workspaces are not among them. An age in days would make every
     prompt begin otherwise from midnight on.
+
+    What an entry says stands in quotes that it cannot end, so that none of its words is taken for a mark.
     """
     lines = [f"- {pin} (pinned by the owner)" for pin in pins]
     for entry in ranked(generation.visible(workspace)):
-        lines.append(f"- {entry.text} ({entry.trust.label}, seen {entry.seen}, m:{entry.id})")
+        said = json.dumps(entry.text, ensure_ascii=False)
+        lines.append(f"- {said} ({entry.trust.label}, seen {entry.seen}, m:{entry.id})")
     kept: list[str] = []
     for line in lines:
         limit -= len(line) + 1
@@ -156,8 +175,12 @@ def _scope_name(scope: str) -> str:
     return f"ws.{hashlib.sha256(scope.encode()).hexdigest()[:12]}"  # a dot: no plain name can be the same
 
 
-def _topic(slug: str, entries: Sequence[Entry]) -> str:
-    return f"# {slug}\n\n" + "".join(f"{format_line(entry)}\n" for entry in entries)
+def _title(name: str, number: int) -> str:
+    return f"# {name} <!-- generation:{number:06d} -->"
+
+
+def _topic(slug: str, entries: Sequence[Entry], *, number: int) -> str:
+    return f"{_title(slug, number)}\n\n" + "".join(f"{format_line(entry)}\n" for entry in entries)
 
 
 def _link(slug: str, count: int, *, folder: str) -> str:

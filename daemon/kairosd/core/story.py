@@ -1,6 +1,7 @@
 """A day as a story: what was decided, done and paid, and what is still open, each sentence with its journal line.
 
-Made from the journal alone, without a model, so it says nothing that did not happen.
+Made from the journal alone, without a model, so it says nothing that did not happen. A model may tell it again as prose
+(`core/prose.py`).
 """
 
 from __future__ import annotations
@@ -36,9 +37,15 @@ class Story:
     day: str
     sections: tuple[tuple[str, tuple[Sentence, ...]], ...]
 
-    def text(self) -> str:
-        """As Markdown; empty for a day on which nothing happened."""
-        parts = [f"## {title}\n\n" + "\n".join(map(Sentence.told, found)) for title, found in self.sections if found]
+    @property
+    def sentences(self) -> tuple[Sentence, ...]:
+        """All of them, in order."""
+        return tuple(one for _, found in self.sections for one in found)
+
+    def text(self, prose: Sequence[Sentence] = ()) -> str:
+        """As Markdown, the prose before the sections; empty for a day on which nothing happened."""
+        parts = ["\n".join(map(Sentence.told, prose))] if prose else []
+        parts += [f"## {title}\n\n" + "\n".join(map(Sentence.told, found)) for title, found in self.sections if found]
         return f"# {self.day}\n\n" + "\n\n".join(parts) + "\n" if parts else ""
 
 

@@ -3,7 +3,7 @@
 One dream walks these phases, each a method, batch by batch until the journal's end:
 
     orient       memory as it is now, with what the owner changed by hand
-    verify       claims are looked up; what is wrong is marked
+    verify       claims are looked up; what is wrong is marked, and what nobody needs expires
     gather       the journal after memory's cursor: noise, secrets and own output left out, grouped
     consolidate  one question a group to the model of role `dream`, which proposes operations
     check        every operation alone, then the whole generation, then that a search loses nothing
@@ -28,6 +28,7 @@ from kairosd.core.dream_audit import audit
 from kairosd.core.dream_checks import Examined, Frame, Problem, examine
 from kairosd.core.events import Tier
 from kairosd.core.evidence import gather, grouped, without_series
+from kairosd.core.expiry import expire, expiring
 from kairosd.core.journal import Note
 from kairosd.core.json import Json, JsonObject, digest
 from kairosd.core.memory import Generation
@@ -137,9 +138,11 @@ class Dream:
         try:
             base = await self._verify(await self._orient(), told)
             told.active = len(base.entries)
-            while (batch := await self._gather(base)) is not None:
-                if told.tokens >= self._d.tokens:
+            while (batch := await self._gather(base, left=self._d.tokens - told.tokens)) is not None:
+                if self._least(batch.groups, base) > self._d.tokens - told.tokens:
                     told.outcome = "the token cap is reached; the rest comes with the next dream"
+                    if not told.tokens:
+                        told.outcome = "one question takes more than the token cap: raise [dream] tokens"
                     break
                 draft = await self._consolidate(batch, base, told=told)
                 base = await self._commit(draft, base, batch=batch, told=told)
@@ -159,7 +162,7 @@ class Dream:
     async def unlearned(self, limit: int) -> int:
         """How many pieces of evidence there are after memory's cursor; `limit` and more count as `limit`."""
         base = await self._orient()
-        batch = await self._gather(base)
+        batch = await self._gather(base, left=self._d.tokens)
         return min(limit, sum(len(group.evidence) for group in batch.groups)) if batch else 0
 
     async def _orient(self) -> Generation:
@@ -167,26 +170,30 @@ class Dream:
 
     async def _verify(self, base: Generation, told: Told) -> Generation:
         """The part that needs no model. It is committed by itself, so that it holds whatever the model does."""
-        found = await self._d.claims.verify(base, today=self._today())
-        if not found and not base.edited:
-            return base
+        found, today = await self._d.claims.verify(base, today=self._today()), self._today()
         marked = mark_stale(base, found)
-        told.counts["marked"] = len(found)
-        manifest: JsonObject = {"phase": "verify", "marked": sorted(found), "edited": sorted(base.edited)}
-        problems = [one for one in audit(base, marked, marked=found) if one.invariant != "I7"]
+        gone = {one.id: one for one in expiring([one for one in base.entries if one.id not in found], today)}
+        if not found and not gone and not base.edited:
+            return base
+        marked = expire(marked, gone.values(), today=today)
+        manifest: JsonObject = {
+            "phase": "verify", "marked": sorted(found), "expired": sorted(gone), "edited": sorted(base.edited),
+        }  # fmt: skip
+        problems = [one for one in audit(base, marked, marked={*found, *gone}) if one.invariant != "I7"]
         if problems:
-            raise AssertionError(f"marking claims changed more than marks: {problems[0]}")
+            raise AssertionError(f"looking claims up changed more than marks: {problems[0]}")
         try:
             made = await asyncio.to_thread(self._d.memory.commit, replace(marked, manifest=manifest), base=base)
         except StaleMemoryError:
             return await self._orient()  # the owner is writing: the claims are looked up again next time
         told.generations.append(made.number)
-        told.outcome = "done"
+        told.counts.update(marked=len(found), expired=len(gone))
+        told.gone, told.outcome = len(gone), "done"
         await self._note("memory.verified", {"generation": made.number, **manifest})
         return made
 
-    async def _gather(self, base: Generation) -> Batch | None:
-        """The next stretch with evidence; a stretch of nothing but noise is passed over."""
+    async def _gather(self, base: Generation, *, left: int) -> Batch | None:
+        """The next stretch with evidence that `left` tokens are enough for, if any is; noise is passed over."""
         after = self._noise[1] if self._noise[0] == base.cursor else base.cursor
         room = self._d.consolidation.room()
         hidden = set(forgotten(base))
@@ -197,7 +204,8 @@ class Dream:
                 known = tuple(one for one in found.evidence if one.source not in hidden)
                 found = without_series(replace(found, evidence=known))
                 groups = tuple(Group(name, tuple(each)) for (name, _), each in grouped(found.evidence).items())
-                if len(lines) == 1 or all(fitted(group.evidence, room) for group in groups):
+                fits = all(fitted(group.evidence, room) for group in groups) and self._least(groups, base) <= left
+                if len(lines) == 1 or fits:
                     break
                 lines = lines[: len(lines) // 2]
             if groups:
@@ -216,24 +224,30 @@ class Dream:
 
     async def _consolidate(self, batch: Batch, base: Generation, *, told: Told) -> Draft:
         """Operations for every group, one after the other, each on what the one before it left."""
-        draft = Draft(base, ())
-        for group in batch.groups:
+        draft, before, began = Draft(base, ()), told.tokens, self._d.consolidation.spent
+        for number, group in enumerate(batch.groups):
+            # What the later ones need at the least is kept for them.
+            left = self._d.tokens - told.tokens - self._least(batch.groups[number + 1 :], base)
             frame = Frame(
                 draft.generation, {one.source: one for one in group.evidence}, group.workspace, self._today(),
                 active=max(told.active, 1), gone=told.gone + retired(draft.accepted),
             )  # fmt: skip
             try:
-                found = await self._d.consolidation.ask(group, frame, cause="dream")
+                found = await self._d.consolidation.ask(group, frame, cause="dream", tokens=left)
             except (ModelProtocolError, ModelRefusedError) as error:
                 await self._put_aside(GroupFailed(group, str(error)), batch)
                 continue
-            told.tokens += found.tokens
+            finally:
+                told.tokens = before + self._d.consolidation.spent - began
             draft = Draft(
                 found.examined.generation, (*draft.parts, (group, found.examined)),
                 (*draft.problems, *found.problems), draft.tokens + found.tokens, _sum(draft.price, found.price),
                 draft.calls + found.calls,
             )  # fmt: skip
         return draft
+
+    def _least(self, groups: Sequence[Group], base: Generation) -> int:
+        return sum(self._d.consolidation.least(group, base) for group in groups)
 
     async def _put_aside(self, failure: GroupFailed, batch: Batch) -> None:
         """Raises `failure` until the same batch has failed often enough; then its evidence is given up, on record."""
@@ -261,9 +275,8 @@ class Dream:
         began = base.cursor
         for _ in range(COMMIT_TRIES):
             draft = replace(draft, generation=replace(draft.generation, cursor=batch.upto))
-            if problems := await self._check(draft, base):
-                await self._put_aside(GroupFailed(batch.groups[0], "; ".join(map(str, problems[:5]))), batch)
-                draft = Draft(replace(base, cursor=batch.upto), ())
+            if await self._check(draft, base):
+                draft = await self._without_faults(draft, base, batch=batch)
             whole = replace(draft.generation, manifest=_manifest(draft, batch))
             try:
                 # Shielded: a commit that has begun is told of, whoever comes back in this moment.
@@ -274,6 +287,18 @@ class Dream:
                     return base  # gone back meanwhile: what lies between is to be learned again
                 draft = self._again(draft, base)
         raise GroupFailed(batch.groups[0], "memory was changed by hand each time it was to be written")
+
+    async def _without_faults(self, draft: Draft, base: Generation, *, batch: Batch) -> Draft:
+        """The draft of the groups that pass on top of each other. Raises until the others have failed often enough."""
+        sound = replace(draft, parts=())
+        for part in draft.parts:
+            tried = self._again(replace(sound, parts=(*sound.parts, part)), base)
+            tried = replace(tried, generation=replace(tried.generation, cursor=batch.upto))
+            if problems := await self._check(tried, base):
+                await self._put_aside(GroupFailed(part[0], "; ".join(map(str, problems[:5]))), batch)
+            else:
+                sound = tried
+        return sound if sound.parts else replace(sound, generation=replace(base, cursor=batch.upto))
 
     def _again(self, draft: Draft, base: Generation) -> Draft:
         """The same operations on memory as the owner left it; what touches their lines is now held for them."""

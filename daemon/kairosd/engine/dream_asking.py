@@ -58,31 +58,44 @@ class Consolidation:
         self._asking = asking
         self._model = model
         self.purses = asking.purses
+        self.spent = 0  # tokens of every answer so far
 
     def room(self) -> int:
         """The tokens of evidence that one question holds."""
         return self._model().context // WINDOW_SHARE
 
-    async def ask(self, group: Group, frame: Frame, *, cause: str) -> Answered:
+    def least(self, group: Group, generation: Generation) -> int:
+        """The tokens that must be left for a question about `group`: it, and a short answer."""
+        return _asked(question(group, generation, window=self._model().context)) + ANSWER_LEAST
+
+    async def ask(self, group: Group, frame: Frame, *, cause: str, tokens: int) -> Answered:
         """Operations for `group`, checked. What fails is asked for once more with the exact reasons, then dropped.
 
-        Raises `ModelError`, `NoRoom`; `ModelProtocolError` for an answer that is no list of operations, twice.
+        No call is made that could take it past `tokens`, of which there are `least` or more. Raises `ModelError`,
+        `NoRoom`; `ModelProtocolError` for an answer that is no list of operations, twice.
         """
         model, cost, calls = self._model(), Cost(), 0
         payer = Payer(cause, Purse.DREAM)
         prompt = question(group, frame.generation, window=model.context)
-        found, wrong = Examined(frame.generation), list[str]()
+        if _asked(prompt) + ANSWER_LEAST > tokens:  # memory has grown since `least` was asked: without it there is room
+            prompt = question(group, replace(frame.generation, entries=()), window=model.context)
+        found, wrong, unread = Examined(frame.generation), list[str](), ""
         for _ in range(ROUNDS):
+            room = tokens - cost.tokens - _asked(prompt)
+            if calls and room < ANSWER_LEAST:
+                break  # what was wrong stays dropped
+            prompt = replace(prompt, max_tokens=max(ANSWER_LEAST, min(prompt.max_tokens, room)))
             reply = await self._asking.ask(model, prompt, payer=payer, role="dream")
             cost.add(reply.price, reply.tokens)
+            self.spent += reply.tokens
             calls += 1
             try:
                 operations, wrong = _read(reply)
             except (ModelProtocolError, ValueError) as error:
                 wrong = [str(error)]
-                if calls == ROUNDS and not found.accepted:
-                    raise ModelProtocolError(str(error)) from error
+                unread = str(error)
             else:
+                unread = ""
                 lost = frame.gone + retired(found.accepted)
                 now = examine(operations, replace(frame, generation=found.generation, gone=lost))
                 wrong += _reasons(now)
@@ -90,6 +103,8 @@ class Consolidation:
             if not wrong:
                 break
             prompt = _again(prompt, wrong)
+        if not found.accepted and unread:
+            raise ModelProtocolError(unread)
         return Answered(found, tuple(wrong), cost.tokens, cost.total, calls)
 
 
@@ -98,13 +113,20 @@ def question(group: Group, generation: Generation, *, window: int) -> Prompt:
     room = window // WINDOW_SHARE
     shown = _relevant(generation.visible(group.workspace), group.evidence, room=room)
     told = [f"{one.source} {one.day} {one.speaker}: {one.text}" for one in group.evidence]
-    remembered = [f"{one.id} [{one.key}] {one.text} ({one.kind}, {one.trust.label}, {one.seen})" for one in shown]
+    # What is known of an entry stands before its text, which could otherwise end with marks of its own.
+    remembered = [f"{one.id} [{one.key}] ({one.kind}, {one.trust.label}, {one.seen}) {one.text}" for one in shown]
     text = "\n".join(["Remembered:", *(remembered or ["(nothing)"]), "", "Evidence:", *told])
     mark = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12]
     message = Message("user", f"begin {mark}\n{text}\nend {mark}")
     tokens = max(ANSWER_LEAST, min(ANSWER_MOST, window // WINDOW_SHARE))
     form = Form(FORM, "Say what to remember.", operations_schema())
     return Prompt(system=text_of("dream"), messages=(message,), form=form, max_tokens=tokens)
+
+
+def _asked(prompt: Prompt) -> int:
+    """The tokens of a question, as far as they can be known before it is asked."""
+    form = estimate_text(json.dumps(prompt.form.schema)) if prompt.form else 0
+    return estimate_text(prompt.system) + form + sum(estimate_text(one.text) for one in prompt.messages)
 
 
 def fitted(evidence: Sequence[Evidence], room: int) -> bool:

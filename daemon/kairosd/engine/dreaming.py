@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from typing import TYPE_CHECKING
 
 from kairosd.core.budget import Purse
 from kairosd.core.journal import Note
@@ -14,12 +15,15 @@ from kairosd.core.notices import NoticeDraft, Severity
 from kairosd.core.runs import RunState
 from kairosd.core.story import story_of
 from kairosd.engine.absence import Absence
-from kairosd.engine.dream import Dream, Told
 from kairosd.engine.dream_state import DreamRecord
 from kairosd.engine.purses import Purses
 from kairosd.engine.supervise import contain
 from kairosd.errors import TransitionError
 from kairosd.ports import Clock, JournalLines, Stores
+
+if TYPE_CHECKING:  # loaded when somebody dreams
+    from kairosd.engine.dream import Dream, Told
+    from kairosd.engine.narration import Narration
 
 log = logging.getLogger("kairosd.dream")
 
@@ -140,7 +144,9 @@ class Morning:
         *,
         journal: JournalLines,
         tell: Callable[[NoticeDraft], Awaitable[None]],
+        narration: Narration,
     ) -> None:
+        self._narration = narration
         self._record = DreamRecord(stores, clock)
         self._clock = clock
         self._journal = journal
@@ -160,5 +166,6 @@ class Morning:
         await self._record.write(replace(await self._record.read(), story=day.isoformat()))
 
     async def story(self, day: date) -> str:
-        """The story of a day as Markdown."""
-        return story_of(day.isoformat(), await asyncio.to_thread(self._journal.of_day, day)).text()
+        """The story of a day as Markdown; with a model also as prose."""
+        story = story_of(day.isoformat(), await asyncio.to_thread(self._journal.of_day, day))
+        return story.text(await self._narration.prose(story))

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import date
 from typing import Protocol
 
+from kairosd.core.expiry import set_aside
 from kairosd.core.findable import of_entry, of_line, of_transcript, run_of
 from kairosd.core.json import Json
-from kairosd.core.memory import Generation
+from kairosd.core.memory import Entry, Generation
 from kairosd.core.runs import Run
 from kairosd.core.search import Answers, Layer, Passage, Question
 from kairosd.errors import NotFoundError, StoreError
@@ -70,6 +73,9 @@ class Indexer:
                     progress(cursor)
                 if seconds is not None and self._clock.monotonic() - began > seconds:
                     return False
+            if marks.get(REBUILD_MARK):
+                # Whole again, also where the one that began it was stopped: the next one begins from nothing.
+                await asyncio.to_thread(self._index.put, (), {REBUILD_MARK: ""})
         return True
 
     async def rebuild(self, progress: Callable[[int], None] | None = None) -> Mapping[str, int]:
@@ -84,7 +90,6 @@ class Indexer:
                 await asyncio.to_thread(self._index.put, (), {REBUILD_MARK: "begun"})
         while not await self.catch_up(progress=progress):
             pass
-        await asyncio.to_thread(self._index.put, (), {REBUILD_MARK: ""})
         return await asyncio.to_thread(self._index.counts)
 
     async def drop(self, sources: Sequence[str]) -> None:
@@ -97,11 +102,18 @@ class Indexer:
         async with self._turn:
             await asyncio.to_thread(self._index.drop_threads, runs)
 
+    def close(self) -> None:
+        """Closes the index's file; a search opens it again."""
+        self._index.close()
+
     async def _entries(self, marks: Mapping[str, str]) -> None:
         generation = await asyncio.to_thread(self._memory.load)
         mark = f"{generation.number} {generation.digest}"
         if marks.get(MEMORY_MARK) != mark:
             entries = [of_entry(entry) for entry in generation.entries]
+            archive = await asyncio.to_thread(self._memory.archive)
+            gone = set_aside(generation, archive)
+            entries += [_past(entry, past.ended) for past in gone if (entry := past.entry)]
             await asyncio.to_thread(self._index.replace, Layer.MEMORY, entries, marks={MEMORY_MARK: mark})
             await asyncio.to_thread(self._index.drop, forgotten(generation))
 
@@ -136,6 +148,11 @@ class Indexer:
 def forgotten(generation: Generation) -> list[str]:
     """The sources of what the owner made Kairos forget: they would say it still."""
     return [source for past in generation.history if past.entry is None for source in past.sources]
+
+
+def _past(entry: Entry, ended: date) -> Passage:
+    passage = of_entry(entry)
+    return replace(passage, text=f"{passage.text}, not confirmed since {entry.seen} and set aside on {ended}")
 
 
 def _number(line: Line) -> int:

@@ -21,6 +21,7 @@ from kairosd.core.journal import Note
 from kairosd.core.json import JsonObject, digest
 from kairosd.core.memory import (
     EVERYWHERE,
+    ID_LEAST,
     TEXT_MAX,
     Entry,
     Generation,
@@ -35,7 +36,7 @@ from kairosd.core.spans import span_of
 from kairosd.core.workspaces import Workspace
 from kairosd.engine.indexing import Indexer
 from kairosd.engine.why import chain
-from kairosd.errors import KairosError, NotFoundError, StaleMemoryError, TransitionError, UsageError
+from kairosd.errors import AmbiguousIdError, KairosError, NotFoundError, StaleMemoryError, TransitionError, UsageError
 from kairosd.ports import Clock, JournalLines, MemoryStore, Proposal, Stores
 
 PIN_TRIES = 5  # each after somebody else wrote in that very moment
@@ -77,7 +78,7 @@ class Keeper:
 
     async def why(self, identifier: str) -> JsonObject:
         """The entry, and each thing behind it: journal lines, or the chain of an id. Raises `NotFoundError`."""
-        entry = (await self._find(identifier))[0]
+        entry = await self._ever(identifier)
         numbers = [int(source[1:]) for source in entry.sources if source[0] == "j" and source[1:].isdigit()]
         lines = await asyncio.to_thread(self._journal.lines, numbers)
         chains: list[JsonObject] = []
@@ -102,14 +103,15 @@ class Keeper:
 
     async def history(self, identifier: str | None) -> Sequence[JsonObject]:
         """What is active no more, newest first; of one entry, all that it took the place of or that took its."""
-        found = await asyncio.to_thread(self._memory.load)
+        found = await self._all()
         past = found.history if identifier is None else _line_of(found, identifier)
         return [one.record() for one in sorted(past, key=lambda one: one.ended, reverse=True)]
 
     async def forget(self, identifier: str) -> JsonObject:
         """Leaves a tombstone without the text everywhere, and takes what says it still out of the index.
 
-        The journal and transcripts are records and stay as they are. Raises `NotFoundError`.
+        The journal and transcripts are records and stay as they are. Raises `NotFoundError`; `UsageError` for the start
+        of an id that is short or not the only one.
         """
         name, texts = await self._known(identifier)
         echoes = [source for text in texts for source in await self._echoes(text)]
@@ -138,7 +140,7 @@ class Keeper:
 
     async def export(self) -> JsonObject:
         """All of it, as lines that an editor and `carry_in` understand, and as records."""
-        found = await asyncio.to_thread(self._memory.load)
+        found = await self._all()
         return {
             "generation": found.number, "lines": [format_line(one) for one in found.entries],
             "entries": [_entry_view(one) for one in found.entries], "history": [one.record() for one in found.history],
@@ -171,7 +173,7 @@ class Keeper:
         return {**told, "workspace": scope, "proposals": proposals, "refused": refused}
 
     def _place_of(self, path: Path, workspace: str | None) -> tuple[str, Tier]:
-        """Whose memory a file of notes is for, and how far it is trusted."""
+        """Whose memory a file of notes is for, and how far it is trusted: as the workspace that it lies in."""
         around = [one for one in self.workspaces if path.is_relative_to(one.path)]
         inside = max(around, key=lambda one: len(one.path.parts), default=None)  # of nested ones the innermost
         scope = workspace or (inside.name if inside else None)
@@ -179,7 +181,7 @@ class Keeper:
             raise UsageError(f"{path} lies in no workspace", fix="say which one it is about: -w NAME")
         self._check_name(scope)
         if inside is None:
-            return scope, Tier.OWNER
+            return scope, Tier.PUBLIC  # nobody knows who wrote it; the owner's own words come with `kairos tell`
         return scope, Tier.LOCAL if inside.trusted else Tier.COLLABORATOR
 
     def _check_name(self, workspace: str | None) -> None:
@@ -207,12 +209,28 @@ class Keeper:
         found = await asyncio.to_thread(self._memory.load)
         return _one_of(found.entries, identifier), found
 
+    async def _all(self) -> Generation:
+        """Memory as it is now, with all of its history."""
+        archive = await asyncio.to_thread(self._memory.archive)
+        found = await asyncio.to_thread(self._memory.load)
+        ids = found.ids
+        older = tuple(one for one in archive if one.id not in ids)  # an undo may have made it active again
+        return replace(found, history=(*older, *found.history))
+
+    async def _ever(self, identifier: str) -> Entry:
+        """The entry, also one that is active no more."""
+        found = await self._all()
+        past = [one.entry for one in found.history if one.entry is not None]
+        return _one_of((*past, *found.entries), identifier)
+
     async def _known(self, identifier: str) -> tuple[str, tuple[str, ...]]:
         """The id that is meant, active or past, and every text it has had here."""
-        found = await asyncio.to_thread(self._memory.load)
+        found = await self._all()
         past = [one.entry for one in found.history if one.entry is not None]
-        entry = _one_of((*found.entries, *past), identifier)
-        return entry.id, tuple({one.text for one in (*found.entries, *past) if one.id == entry.id})
+        entry = _one_of((*past, *found.entries), identifier)
+        if len(named := identifier.strip().removeprefix("m:")) < ID_LEAST and named != entry.id:
+            raise UsageError(f"{named!r} is too short to forget by", fix=f"kairos memory forget m:{entry.id}")
+        return entry.id, tuple({one.text for one in (*past, *found.entries) if one.id == entry.id})
 
     async def _echoes(self, text: str) -> list[str]:
         """Journal lines and runs that hold as good as all of `text`."""
@@ -238,9 +256,13 @@ def _holds(said: Collection[str], words: frozenset[str]) -> bool:
 def _one_of(entries: Sequence[Entry], identifier: str) -> Entry:
     named = identifier.strip().removeprefix("m:")
     found = {entry.id: entry for entry in entries if named and entry.id.startswith(named)}
-    if len(found) != 1:
-        fix = "kairos memory show lists them" if not found else f"there are: {', '.join(sorted(found))}"
-        raise NotFoundError(f"{len(found)} entries have an id that begins with {named!r}", fix=fix)
+    if named in found:
+        return found[named]
+    if not found:
+        raise NotFoundError(f"0 entries have an id that begins with {named!r}", fix="kairos memory show lists them")
+    if len(found) > 1:
+        fix = f"there are: {', '.join(f'm:{one}' for one in sorted(found))}"
+        raise AmbiguousIdError(f"{len(found)} entries have an id that begins with {named!r}", fix=fix)
     return next(iter(found.values()))
 
 

@@ -14,7 +14,7 @@ from kairosd.core.events import Tier
 from kairosd.core.evidence import Evidence, gather
 from kairosd.core.journal import Note
 from kairosd.core.json import Json, JsonObject
-from kairosd.core.memory import Entry, Generation, format_line
+from kairosd.core.memory import DREAMT, Entry, Generation, format_line
 from kairosd.core.secrets import Scrubber
 from kairosd.engine.dreaming import Dreamer
 from kairosd.errors import StaleMemoryError, TransitionError, UsageError
@@ -22,7 +22,6 @@ from kairosd.ports import Clock, JournalLines, MemoryStore, Proposal, Stores
 
 STRETCH_MOST = 200_000  # journal lines of one generation that a verification reads again
 ACCEPT_TRIES = 3
-DREAMT = ("verify", "consolidate")  # phases of a dream that commit
 
 
 class MemoryDesk:
@@ -55,8 +54,9 @@ class MemoryDesk:
     async def diff(self, number: int | None) -> JsonObject:
         """What a generation changed of its parent: `{number, parent, changes: [{change, id, old, new, reason}]}`."""
         found = await self._at(number)
-        parent = found.manifest.get("parent")
-        if not isinstance(parent, int):
+        kept = {one.number for one in await asyncio.to_thread(self._memory.past)}
+        parent = next((one for one in _before(found) if one in kept), None)
+        if parent is None:
             raise UsageError(f"generation {found.number} has none before it", fix="kairos dream show lists them")
         old = await asyncio.to_thread(self._memory.at, parent)
         return {"number": found.number, "parent": parent, "changes": changes(old, found)}
@@ -73,8 +73,8 @@ class MemoryDesk:
         """Checks a generation by itself and against its parent and the journal: `{number, problems}`."""
         found = await self._at(number)
         problems = sound(found)
-        parent = found.manifest.get("parent")
-        if isinstance(parent, int) and not found.edited:
+        kept, parent = await asyncio.to_thread(self._memory.past), found.manifest.get("parent")
+        if isinstance(parent, int) and parent in {one.number for one in kept} and not found.edited:
             problems += await self._compared(await asyncio.to_thread(self._memory.at, parent), found)
         return {"number": found.number, "entries": len(found.entries), "problems": [str(one) for one in problems]}
 
@@ -123,10 +123,10 @@ class MemoryDesk:
         told = await asyncio.to_thread(self._journal.after, old.cursor, limit=STRETCH_MOST)
         lines = [line for line in told if isinstance(seq := line.get("seq"), int) and seq <= new.cursor]
         evidence = (await asyncio.to_thread(gather, lines, (), scrub=Scrubber())).evidence
-        marked = new.manifest.get("marked")
+        marked = [new.manifest.get(name) for name in ("marked", "expired")]
         return await asyncio.to_thread(
-            audit, old, new, accepted=_operations(new.manifest), evidence=evidence,
-            marked=[str(one) for one in marked] if isinstance(marked, list) else (),
+            audit, _less(old, new.manifest.get("archived")), new, accepted=_operations(new.manifest), evidence=evidence,
+            marked=[str(name) for listed in marked if isinstance(listed, list) for name in listed],
         )  # fmt: skip
 
     async def _step(self, way: Callable[[int], Generation], steps: int, *, kind: str) -> JsonObject:
@@ -195,6 +195,19 @@ def _evidence(record: JsonObject) -> Evidence:
 def _operations(manifest: Mapping[str, Json]) -> list[Operation]:
     found = manifest.get("operations")
     return [read_operation(one) for one in found] if isinstance(found, list) else []
+
+
+def _less(old: Generation, archived: Json) -> Generation:
+    """`old` without what the next one left to the archive: so many of its history's first, tombstones apart."""
+    left = [one for one in old.history if one.entry is not None][archived if isinstance(archived, int) else 0 :]
+    return replace(old, history=tuple(one for one in old.history if one.entry is None or one in left))
+
+
+def _before(found: Generation) -> list[int]:
+    """The generations before that one, the nearest first; those between may be kept no more."""
+    before = found.manifest.get("before")
+    listed = [one[0] for one in before if isinstance(one, list)] if isinstance(before, list) else []
+    return [one for one in (found.manifest.get("parent"), *listed) if isinstance(one, int)]
 
 
 def _generation_view(one: Generation, current: int) -> JsonObject:

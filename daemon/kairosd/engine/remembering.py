@@ -21,8 +21,7 @@ from kairosd.core.events import Tier
 from kairosd.core.evidence import Evidence
 from kairosd.core.journal import Note
 from kairosd.core.json import JsonObject, digest
-from kairosd.core.memory import EVERYWHERE, Entry, Generation, key_of, plain, similarity
-from kairosd.core.memory_index import prompt_lines
+from kairosd.core.memory import EVERYWHERE, ID_LEAST, Entry, Generation, key_of, plain, similarity
 from kairosd.core.runs import CallState, Run
 from kairosd.core.search import Answers, Question
 from kairosd.core.secrets import Scrubber
@@ -34,7 +33,6 @@ from kairosd.ports import Clock, MemoryStore, Proposal, RunMemory, Stores, Wish
 
 log = logging.getLogger("kairosd.memory")
 
-HEAD = "What was learned before. It may have changed since: look before you rely on it, and name what you found."
 COMMIT_TRIES = 5  # each after somebody else wrote in that very moment
 CITED_MOST = 4
 ONE_MAY_GO = 4  # entries of which a quarter is one: the cap on losses is about dreams
@@ -43,7 +41,7 @@ RECALLING = frozenset({"memory_search", "remember", "forget"})  # what they say 
 
 
 class Remembering:
-    """Memory as runs use it. One a daemon; `of` makes it a run's own."""
+    """Memory as runs change and search it. One a daemon; `of` makes it a run's own."""
 
     def __init__(self, memory: MemoryStore, stores: Stores, *, indexer: Indexer, clock: Clock, scrub: Scrubber) -> None:
         self._memory = memory
@@ -55,17 +53,6 @@ class Remembering:
     def of(self, run: Run) -> RunMemory:
         """The memory that `run` may use."""
         return _OfRun(self, run)
-
-    async def hints(self, workspace: str | None, *, limit: int) -> str:
-        """What a prompt of `workspace` holds of memory, at most about `limit` characters; empty = nothing."""
-        try:
-            load, read_pins = asyncio.to_thread(self._memory.load), asyncio.to_thread(self._memory.pins)
-            found, pins = await asyncio.gather(load, read_pins)
-        except StoreError as error:
-            log.warning("prompts begin without memory: %s", error)
-            return ""
-        lines = prompt_lines(found, workspace, pins=pins, limit=limit)
-        return "\n".join((HEAD, *lines)) if lines else ""
 
     async def keep(self, run: Run, wish: Wish, *, call: str) -> str:
         """Remembers, and says what became of it. Raises `ToolError` naming every rule that the wish breaks."""
@@ -240,6 +227,10 @@ def _fitted(operation: Operation, base: Generation, *, workspace: str) -> Operat
 def _find(base: Generation, identifier: str, *, workspace: str) -> Entry:
     named = identifier.strip().removeprefix("m:")
     found = [entry for entry in base.visible(workspace) if named and entry.id.startswith(named)]
-    if len(found) != 1:
-        raise ToolError(f"{len(found)} entries have an id that begins with {named!r}", fix="memory_search shows ids")
-    return found[0]
+    exact = next((entry for entry in found if entry.id == named), None)
+    if exact is None and (len(found) != 1 or len(named) < ID_LEAST):
+        raise ToolError(
+            f"{len(found)} entries have an id that begins with {named!r}; it takes {ID_LEAST} characters of one alone",
+            fix="memory_search shows whole ids",
+        )
+    return exact or found[0]

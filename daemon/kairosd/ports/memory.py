@@ -8,7 +8,7 @@ from datetime import date, datetime
 from typing import Protocol
 
 from kairosd.core.json import Json, JsonObject
-from kairosd.core.memory import Entry, Generation
+from kairosd.core.memory import Entry, Generation, Past
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,9 @@ class MemoryStore(Protocol):
 
         Raises `NotFoundError`. What a crash interrupts is finished by the next call of any method that writes.
         """
+
+    def archive(self) -> tuple[Past, ...]:
+        """The oldest history, which no generation carries any more; some of it may be in a generation's history too."""
 
     def pins(self) -> tuple[str, ...]:
         """The lines of the owner's `pins.md`, plain; read and never written."""

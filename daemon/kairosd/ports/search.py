@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from kairosd.core.search import Found, Layer, Passage, Question
+if TYPE_CHECKING:  # what a search takes is loaded with the index
+    from kairosd.core.search import Found, Layer, Passage, Question
 
 
 class Index(Protocol):

@@ -19,18 +19,28 @@ from typing import Any
 
 from kairosd.core.journal import stamp
 from kairosd.core.json import JsonObject, canonical
-from kairosd.core.memory import Entry, Generation, Past, format_line, parse_line, parse_words
+from kairosd.core.memory import DREAMT, Entry, Generation, Past, format_line, parse_line, parse_words
 from kairosd.core.memory_index import HISTORY, files_of, read_history
-from kairosd.errors import AmbiguousIdError, NotFoundError, StaleMemoryError, StoreError, UsageError
+from kairosd.errors import NotFoundError, StaleMemoryError, StoreError, UsageError
 from kairosd.ports.memory import Proposal
 from kairosd.ports.world import Clock
-from kairosd.store.memory_edits import read_edits
-from kairosd.store.memory_files import STAGED, disk, locked, point, read_tree, remove_tree, replace_file, write_tree
+from kairosd.store.memory_archive import Archive, spared, without
+from kairosd.store.memory_edits import Written, read_edits
+from kairosd.store.memory_files import (
+    disk,
+    locked,
+    point,
+    read_tree,
+    remove_staged,
+    remove_tree,
+    replace_file,
+    write_tree,
+)
+from kairosd.store.memory_proposals import ProposalFolder, purged
 
 MANIFEST = "manifest.json"
-KEPT = 60  # generations: two months of one dream a day can be undone
+KEPT = 60  # dreams: two months of one a day can be undone; and as many other generations, which push out no dream
 READ_TRIES = 5  # a generation may be taken away between the link and the look
-WAITS = "proposal"
 
 
 class MemoryFolder:
@@ -41,6 +51,8 @@ class MemoryFolder:
         self._clock = clock
         self._current = folder / "current"
         self._generations = folder / "gen"
+        self._archive = Archive(folder)
+        self._proposals = ProposalFolder(folder / "proposals")
 
     def load(self) -> Generation:
         with disk("read the current generation"):
@@ -59,7 +71,13 @@ class MemoryFolder:
             elif self._read(number).digest != base.digest:
                 raise StaleMemoryError
             made = max(self._numbers()) + 1
-            manifest = {**generation.manifest, "number": made, "parent": number, "cursor": generation.cursor}
+            if gone := spared(generation.history):
+                self._archive.add(gone)
+                generation = replace(generation, history=without(generation.history, gone))
+            manifest = {
+                **generation.manifest, "number": made, "parent": number, "cursor": generation.cursor,
+                "before": self._before(number), "archived": len(gone),
+            }  # fmt: skip
             self._write(replace(generation, number=made, manifest=manifest), files or {})
             point(self._current, f"gen/{made:06d}")
             if base.digest and self._read(number).digest != base.digest:
@@ -95,7 +113,8 @@ class MemoryFolder:
     def forget(self, identifier: str, moment: datetime, *, sources: Sequence[str] = ()) -> int:
         with disk("forget an entry"), locked(self._folder):
             self._tidy()
-            if not any(identifier in self._read(number).ids for number in self._numbers()):
+            known = (one.id for one in self._archive.read())
+            if identifier not in known and not any(identifier in self._read(one).ids for one in self._numbers()):
                 raise NotFoundError(f"there is no entry {identifier!r}", fix="kairos memory show")
             day = moment.astimezone().date()
             # Written down first: what a crash interrupts is then finished, and nothing of it is ever found again.
@@ -110,29 +129,21 @@ class MemoryFolder:
             return ()
         return tuple(text for line in content.splitlines() if (text := parse_words(line)[0]))
 
+    def archive(self) -> tuple[Past, ...]:
+        with disk("read the archive"):
+            return self._archive.read()
+
     def propose(self, proposal: Proposal) -> None:
         with disk("keep a proposal"), locked(self._folder):
-            folder = self._folder / "proposals"
-            folder.mkdir(mode=0o700, exist_ok=True)
-            path = folder / f"{proposal.id}.json"
-            if not path.exists():  # what the owner has said no to is not asked again
-                replace_file(path, canonical({**_record(proposal), "state": WAITS}))
+            self._proposals.keep(proposal)
 
     def proposals(self) -> Sequence[Proposal]:
         with disk("read the proposals"):
-            records = [json.loads(path.read_text()) for path in sorted((self._folder / "proposals").glob("[!.]*.json"))]
-        return [_proposal(one) for one in records if one["state"] == WAITS]
+            return self._proposals.waiting()
 
     def settle(self, identifier: str, verdict: str) -> Proposal:
         with disk("settle a proposal"), locked(self._folder):
-            found = [one for one in self.proposals() if identifier and one.id.startswith(identifier)]
-            if not found:
-                raise NotFoundError(f"no proposal {identifier!r} waits", fix="kairos dream proposals")
-            if len(found) > 1:
-                raise AmbiguousIdError(f"more than one proposal starts with {identifier!r}", fix="give more of the id")
-            record = {**_record(found[0]), "state": verdict}
-            replace_file(self._folder / "proposals" / f"{found[0].id}.json", canonical(record))
-            return found[0]
+            return self._proposals.settle(identifier, verdict)
 
     def _number(self) -> int | None:
         """The current generation's number; None before the first."""
@@ -164,7 +175,7 @@ class MemoryFolder:
         files = read_tree(self._path(number))
         digest = hashlib.sha256(canonical(files).encode("utf-8", "surrogatepass")).hexdigest()
         manifest = self._manifest(number)
-        base = {name: parse_line(line) for name, line in manifest["lines"].items()}
+        base = _entries(manifest)
         try:
             history = read_history(files.get(HISTORY, ""))
         except (ValueError, KeyError, TypeError) as error:
@@ -177,14 +188,19 @@ class MemoryFolder:
         if not changed:
             return found
         today = self._clock.now().astimezone().date()
-        edits = read_edits(files, base, changed=changed, history=history, today=today)
+        written = Written(number, base, history, self._entries_of)
+        edits = read_edits(files, written, changed=changed, today=today)
         return replace(
             found, entries=tuple(edits.entries.values()), history=(*history, *edits.removed),
             edited=frozenset(edits.edited),
         )  # fmt: skip
 
+    def _entries_of(self, number: int) -> Mapping[str, Entry] | None:
+        """The entries that a generation was written with; None where it is not kept."""
+        return _entries(self._manifest(number)) if number in self._numbers() else None
+
     def _write(self, generation: Generation, files: Mapping[str, str]) -> None:
-        every = {**files_of(generation.entries, generation.history), **files}
+        every = {**files_of(generation.entries, generation.history, number=generation.number), **files}
         manifest = {
             **generation.manifest, "format": 1, "made": stamp(self._clock.now()),
             "files": {name: hashlib.sha256(content.encode()).hexdigest() for name, content in every.items()},
@@ -210,27 +226,33 @@ class MemoryFolder:
             point(self._current, f"gen/{number:06d}")
             return self._read(number)
 
+    def _before(self, number: int) -> list[list[Any]]:
+        """`number` and those generations before it that are kept, with their phases, the newest first."""
+        manifest, kept = self._manifest(number), self._numbers()
+        return [[number, manifest.get("phase")], *(one for one in manifest.get("before", []) if one[0] in kept)]
+
     def _parent(self, number: int) -> int | None:
-        parent = self._manifest(number)["parent"]
-        return parent if parent in self._numbers() else None
+        """The nearest generation before that one that is kept."""
+        manifest, kept = self._manifest(number), self._numbers()
+        before = [manifest["parent"], *(one for one, _ in manifest.get("before", []))]
+        return next((one for one in before if one in kept), None)
 
     def _child(self, number: int) -> int | None:
-        return max((one for one in self._numbers() if self._manifest(one)["parent"] == number), default=None)
+        return max((one for one in self._numbers() if self._parent(one) == number), default=None)
 
     def _prune(self, current: int) -> None:
-        for number in sorted(self._numbers(), reverse=True)[KEPT:]:
-            if number != current:
-                remove_tree(self._path(number))
+        dreamt = {number for number, phase in self._before(current) if phase in DREAMT}
+        newest = sorted(self._numbers(), reverse=True)
+        for kind in (dreamt, set(newest) - dreamt):
+            for number in [one for one in newest if one in kind][KEPT:]:
+                if number != current:
+                    remove_tree(self._path(number))
 
     def _tidy(self) -> None:
         """Takes away what a crash left half done, and finishes what it left half forgotten."""
         self._generations.mkdir(mode=0o700, exist_ok=True)
         for folder in (self._folder, self._generations, self._folder / "proposals"):
-            for path in folder.glob(f"{STAGED}*"):
-                if path.is_dir() and not path.is_symlink():
-                    remove_tree(path)
-                else:
-                    path.unlink(missing_ok=True)
+            remove_staged(folder)
         if (self._folder / "forget.json").exists():
             self._forget()
 
@@ -239,24 +261,23 @@ class MemoryFolder:
         name, day = str(wanted["id"]), date.fromisoformat(wanted["day"])
         tombstone = Past(name, None, day, "forgotten", sources=tuple(wanted.get("sources", ())))
         numbers = self._numbers()
-        texts = {text for number in numbers for text in _texts(self._read(number), name)}
+        archived = Generation(history=self._archive.read())
+        texts = {text for one in (archived, *map(self._read, numbers)) for text in _texts(one, name)}
         # The proposals first: once no generation holds the words, nobody could say what to look for.
-        for path in (self._folder / "proposals").glob("[!.]*.json"):
-            record = json.loads(path.read_text(encoding="utf-8"))
-            if (purged := _purged(record, texts)) != record:
-                replace_file(path, canonical(purged))
+        self._proposals.forget(texts)
         # Every generation has the tombstone, so that what is forgotten is not learned again after an undo.
         count = 0
         for number in numbers:
             one = self._read(number)
             count += name in one.ids
             self._rewrite(_without(one, tombstone), texts)
+        self._archive.forget(name)
         (self._folder / "forget.json").unlink()
         return count
 
     def _rewrite(self, generation: Generation, texts: set[str]) -> None:
         """Puts a generation's files in order again, the manifest last: until then readers see a line less, no more."""
-        files = files_of(generation.entries, generation.history)
+        files = files_of(generation.entries, generation.history, number=generation.number)
         folder = self._path(generation.number)
         known = read_tree(folder)
         for name in known:
@@ -266,11 +287,15 @@ class MemoryFolder:
             (folder / name).parent.mkdir(mode=0o700, exist_ok=True)
             replace_file(folder / name, files[name])
         manifest = {
-            **_purged(generation.manifest, texts),
+            **purged(generation.manifest, texts),
             "files": {name: hashlib.sha256(content.encode()).hexdigest() for name, content in files.items()},
             "lines": {entry.id: format_line(entry) for entry in generation.entries},
         }
         replace_file(folder / MANIFEST, canonical(manifest) + "\n")
+
+
+def _entries(manifest: Mapping[str, Any]) -> dict[str, Entry]:
+    return {name: parse_line(line) for name, line in manifest["lines"].items()}
 
 
 def _sha(files: Mapping[str, str], name: str) -> str | None:
@@ -290,28 +315,4 @@ def _without(generation: Generation, tombstone: Past) -> Generation:
     return replace(
         generation, entries=tuple(one for one in generation.entries if one.id != name),
         history=(tombstone, *history),
-    )  # fmt: skip
-
-
-def _purged(value: Any, texts: set[str]) -> Any:
-    """`value` without the texts; of an operation that wrote one also without what else it said of it."""
-    if isinstance(value, dict):
-        about = ("key", "check", "reason") if value.get("text") in texts and "op" in value else ()
-        return {key: "" if key in about else _purged(each, texts) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_purged(each, texts) for each in value]
-    return "[forgotten]" if isinstance(value, str) and any(text in value for text in texts) else value
-
-
-def _record(proposal: Proposal) -> dict[str, Any]:
-    return {
-        "id": proposal.id, "reason": proposal.reason, "made": stamp(proposal.made), "base": proposal.base,
-        "operations": list(proposal.operations), "evidence": list(proposal.evidence),
-    }  # fmt: skip
-
-
-def _proposal(record: Mapping[str, Any]) -> Proposal:
-    return Proposal(
-        record["id"], record["reason"], datetime.fromisoformat(record["made"]), int(record["base"]),
-        tuple(record["operations"]), tuple(record["evidence"]),
     )  # fmt: skip

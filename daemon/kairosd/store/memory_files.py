@@ -58,6 +58,15 @@ def remove_tree(folder: Path) -> None:
         shutil.rmtree(hidden)
 
 
+def remove_staged(folder: Path) -> None:
+    """Takes away what a crash left half done in `folder`."""
+    for path in folder.glob(f"{STAGED}*"):
+        if path.is_dir() and not path.is_symlink():
+            remove_tree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def read_tree(folder: Path) -> dict[str, str]:
     """The text of every file below `folder`, by its path there; an editor's own hidden and back-up files are left out.
 

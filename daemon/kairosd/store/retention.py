@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from kairosd.config import RetentionSection
+from kairosd.store.memory_proposals import is_settled
 from kairosd.wire import Home
 
 BLOBS_MAX = 1_000_000_000  # bytes, design §5
@@ -36,6 +37,7 @@ def plan_sweep(place: Home, retention: RetentionSection, *, now: datetime) -> tu
         *_old_transcripts(place, now - timedelta(days=retention.transcripts_days), unended=unended),
         *_old_outputs(place, now - timedelta(days=retention.transcripts_days)),
         *_old_exchanges(place, now - timedelta(days=retention.transcripts_days)),
+        *_settled_proposals(place, now - timedelta(days=retention.transcripts_days)),
         *_old_blobs(place),
         *_old_journals(place, now - timedelta(days=retention.journal_compress_days)),
     )
@@ -84,6 +86,12 @@ def _old_exchanges(place: Home, before: datetime) -> Iterator[Sweep]:
     for file in sorted(place.exchanges.glob("*/*/*.jsonl")):
         if _changed(file) < before:
             yield Sweep("delete", file, _size(file), "old record of model calls")
+
+
+def _settled_proposals(place: Home, before: datetime) -> Iterator[Sweep]:
+    for file in sorted((place.memory / "proposals").glob("[!.]*.json")):
+        if _changed(file) < before and is_settled(file):
+            yield Sweep("delete", file, _size(file), "proposal that was answered long ago")
 
 
 def _old_blobs(place: Home) -> Iterator[Sweep]:
