@@ -7,20 +7,19 @@ import importlib
 import inspect
 import json
 import logging
-import os
 import pkgutil
-import re
 import shutil
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
+from tests.ntfy_server import START_SECONDS, Closed, real_ntfy, serving_closed_ntfy, serving_ntfy
 
 import kairosd.notifiers
 from kairosd.config import DesktopSection, LogSection, NtfySection
@@ -28,17 +27,14 @@ from kairosd.core.notices import Notice, NoticeState, Severity
 from kairosd.errors import NotifierError, NotifierRefusedError
 from kairosd.notifiers import desktop, log, ntfy
 from kairosd.notifiers.deps import NotifierDeps
-from kairosd.ports import Notifier
+from kairosd.ports import Heard, Notifier
 from kairosd.system.clock import SystemClock
 
 pytestmark = pytest.mark.anyio
 
-NTFY = os.environ.get("KAIROS_NTFY") or shutil.which("ntfy")
 DESKTOP_PROGRAMS = ("Xvfb", "dunst", "dbus-daemon", "dbus-send")
 NO_DESKTOP = [name for name in DESKTOP_PROGRAMS if shutil.which(name) is None]
-real_ntfy = pytest.mark.skipif(not NTFY, reason="NOT TESTED: no ntfy server here; set KAIROS_NTFY to its binary")
 real_desktop = pytest.mark.skipif(bool(NO_DESKTOP), reason=f"NOT TESTED: no {', '.join(NO_DESKTOP)} here")
-START_SECONDS = 30.0
 
 
 def notice(body: str = "The build of main is red.", *, severity: Severity = Severity.HIGH, number: int = 1) -> Notice:
@@ -220,31 +216,6 @@ def ntfy_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@contextmanager
-def serving_ntfy(folder: Path, *options: str) -> Iterator[str]:
-    """The address of a real server that keeps its things in `folder`."""
-    assert NTFY is not None
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    command = [NTFY, "serve", "--listen-http", f"127.0.0.1:{port}", "--base-url", url]
-    command += ["--cache-file", str(folder / "cache.db"), *options]
-    with (folder / "log").open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as server:
-        try:
-            _until_healthy(url, server)
-            yield url
-        finally:
-            server.terminate()
-            server.wait(START_SECONDS)
-
-
-def _until_healthy(url: str, server: subprocess.Popen[bytes]) -> None:
-    with httpx.Client(transport=httpx.HTTPTransport(retries=50), trust_env=False, timeout=START_SECONDS) as client:
-        assert client.get(f"{url}/v1/health").json()["healthy"] is True
-    assert server.poll() is None
-
-
 @real_ntfy
 async def test_the_real_ntfy_takes_shows_and_finds_a_notice(ntfy_server: str) -> None:
     async with phone(ntfy_server) as made:
@@ -276,25 +247,9 @@ async def test_the_real_ntfy_refuses_what_cannot_work(ntfy_server: str, topic: s
 
 
 @pytest.fixture(scope="module")
-def closed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """A real server that refuses everybody whom it does not know: its address, and the owner's token."""
-    assert NTFY is not None
-    folder = tmp_path_factory.mktemp("closed")
-    auth = ["--auth-file", str(folder / "auth.db"), "--auth-default-access", "deny-all"]
-    with serving_ntfy(folder, *auth) as url:
-        given = {**os.environ, "NTFY_PASSWORD": "a-long-password"}
-
-        def tell(*words: str) -> str:
-            what, *rest = words
-            said = subprocess.run([str(NTFY), what, *auth, *rest], env=given, check=True, capture_output=True)
-            return (said.stdout + said.stderr).decode()
-
-        tell("user", "add", "kairos")
-        tell("access", "kairos", "kairos-*", "rw")
-        tell("access", "everyone", "kairos-readable", "ro")
-        tell("access", "everyone", "kairos-writable", "wo")
-        (token,) = set(re.findall(r"tk_\w+", tell("token", "add", "kairos")))
-        yield url, token
+def closed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Closed]:
+    with serving_closed_ntfy(tmp_path_factory.mktemp("closed")) as made:
+        yield made
 
 
 @real_ntfy
@@ -309,9 +264,9 @@ def closed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[st
     ],
 )
 async def test_the_real_ntfy_is_private_only_where_strangers_neither_read_nor_write(
-    closed_server: tuple[str, str], topic: str, token: bool, found: str | None
+    closed_server: Closed, topic: str, token: bool, found: str | None
 ) -> None:
-    url, known = closed_server
+    url, known = closed_server.url, closed_server.token
     async with phone(url, known if token else "tk_wrong", topic) as made:
         assert isinstance(made, ntfy.Ntfy)
         if found is None:
@@ -354,6 +309,116 @@ async def test_ntfy_is_private_by_refusals_alone(answers: tuple[bytes, ...], fou
             assert (bool(why), found in why) == (bool(found), True)
     sent = ["authorization" in headers for _, headers, _ in server.requests]
     assert sent == [True, False, False][: len(sent)]
+
+
+# --- ntfy, what is answered
+
+
+def streamed(*lines: str) -> bytes:
+    return answer("200 OK", "".join(f"{line}\n" for line in lines))
+
+
+def said(name: str, text: str, seconds: int) -> str:
+    return json.dumps({"id": name, "time": seconds, "event": "message", "topic": "kairos-answers", "message": text})
+
+
+@asynccontextmanager
+async def ear(url: str, token: str = "") -> AsyncIterator[ntfy.Ntfy]:
+    made = ntfy.build(NtfySection(url=url, topic="kairos-test", answers="kairos-answers"), deps(token))
+    assert isinstance(made, ntfy.Ntfy)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def heard(made: ntfy.Ntfy, since: str = "0") -> list[Heard]:
+    return [one async for one in made.answers(since) if one.id]
+
+
+async def test_ntfy_tells_what_is_answered_by_our_own_clock() -> None:
+    ours = int(datetime.now(UTC).timestamp())
+    theirs = ours + 86400
+    lines = (
+        json.dumps({"id": "o1", "time": theirs, "event": "open"}), said("m1", "yes bcdfg", theirs - 10), "nonsense",
+        json.dumps({"id": "k1", "time": theirs, "event": "keepalive"}), json.dumps([1]),
+        said("../../x", "no bcdfg", theirs), said("m2", "no bcdfg", 10**30), said("m3", "no bcdfg", theirs),
+    )  # fmt: skip
+    async with serving(streamed(*lines)) as server, ear(server.url, "tk_secret") as made:
+        first, second = await heard(made, since="m0")
+    assert [(one.id, one.text) for one in (first, second)] == [("m1", "yes bcdfg"), ("m3", "no bcdfg")]
+    assert abs((first.at - datetime.fromtimestamp(ours - 10, UTC)).total_seconds()) < 5
+    ((line, headers, _),) = server.requests
+    assert line == "GET /kairos-answers/json?since=m0 HTTP/1.1"
+    assert headers["authorization"] == "Bearer tk_secret"
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (answer("403 Forbidden", "no"), NotifierRefusedError),
+        (answer("503 Broken", ""), NotifierError),
+        (answer("200 OK", "x" * (ntfy.LINE_BYTES + 10)), NotifierError),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", NotifierError),
+    ],
+)
+async def test_ntfy_that_cannot_be_heard_says_why(reply: bytes, error: type[NotifierError]) -> None:
+    async with serving(reply) as server, ear(server.url) as made:
+        with pytest.raises(NotifierError) as caught:
+            await heard(made)
+    assert type(caught.value) is error
+
+
+async def test_ntfy_puts_the_buttons_own_token_into_a_question_and_nothing_without_a_topic_for_answers() -> None:
+    replies = ("yes bcdfg", "no bcdfg")
+    async with serving(*[answer("200 OK")] * 2) as server, phone(server.url) as deaf:
+        section = NtfySection(url=server.url, topic="t", answers="a")
+        made = ntfy.build(section, NotifierDeps(SystemClock(), token="tk_own", answers_token="tk_button"))
+        await made.deliver(notice(), replies)
+        await made.close()
+        await deaf.deliver(notice(), replies)
+    asked, plain = (json.loads(body) for _, _, body in server.requests)
+    assert [(one["label"], one["body"], one["url"]) for one in asked["actions"]] == [
+        ("Yes", "yes bcdfg", f"{server.url}/a"), ("No", "no bcdfg", f"{server.url}/a"),
+    ]  # fmt: skip
+    assert {one["headers"]["Authorization"] for one in asked["actions"]} == {"Bearer tk_button"}
+    assert "tk_own" not in str(asked)
+    assert "actions" not in plain
+
+
+@real_ntfy
+async def test_the_real_ntfy_tells_what_was_said_before_and_what_is_said_now(closed_server: Closed) -> None:
+    async with (
+        httpx.AsyncClient(trust_env=False, headers={"Authorization": f"Bearer {closed_server.phone}"}) as client,
+        ear(closed_server.url, closed_server.token) as made,
+    ):
+        before = await client.post(f"{closed_server.url}/kairos-answers", content="no bcdfg")
+        assert before.status_code == 200
+        found: list[Heard] = []
+        async for one in made.answers("0"):
+            if not one.id:
+                await client.post(f"{closed_server.url}/kairos-answers", content="yes bcdfg")
+                continue
+            found.append(one)
+            if len(found) == 2:
+                break
+        assert [one.text for one in found] == ["no bcdfg", "yes bcdfg"]
+        async for one in made.answers(found[0].id):
+            if one.id:
+                assert one.id == found[1].id, "from a message on, that one not"
+                break
+        assert await made.strangers() == ""
+
+
+@real_ntfy
+async def test_the_real_ntfy_is_not_private_where_strangers_may_answer(closed_server: Closed) -> None:
+    section = NtfySection(url=closed_server.url, topic="kairos-test", answers="kairos-writable")
+    made = ntfy.build(section, deps(closed_server.token))
+    assert isinstance(made, ntfy.Ntfy)
+    why = await made.strangers()
+    assert "write to it" in why
+    assert why.endswith("kairos-writable")
+    await made.close()
 
 
 # --- desktop

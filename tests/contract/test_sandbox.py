@@ -56,10 +56,10 @@ class Weakened:
         self._change = change
         self.launches = 0
 
-    async def run(self, *launches: Launch) -> Outcome:
+    async def run(self, *launches: Launch, ended: Callable[[Outcome], None] | None = None) -> Outcome:
         self.launches += 1
         changed = [replace(launch, argv=tuple(self._change(list(launch.argv)))) for launch in launches]
-        return await self._executor.run(*changed)
+        return await self._executor.run(*changed, ended=ended)
 
     async def close(self) -> None:
         await self._executor.close()

@@ -18,9 +18,8 @@ from kairosd.core.events import Draft, Tier
 from kairosd.core.ids import mint
 from kairosd.core.runs import Run, RunState
 from kairosd.core.workspaces import Landing, Workspace
+from kairosd.engine.bases import drop_bases
 from kairosd.engine.checkouts import Checkout, Checkouts, Landed
-from kairosd.engine.ending import Ending, EndingDeps
-from kairosd.engine.signals import Feed
 from kairosd.errors import CheckoutError, SandboxError
 from kairosd.executor.client import ProcessExecutor
 from kairosd.ports import Job, Outcome, Sandbox
@@ -56,10 +55,10 @@ class Dying:
         self._sandbox = sandbox
         self._survive = survive
 
-    async def run(self, *jobs: Job) -> Outcome:
+    async def run(self, *jobs: Job, ended: Callable[[Outcome], None] | None = None) -> Outcome:
         if not all(map(self._survive, jobs)):
             raise SandboxError("killed")
-        return await self._sandbox.run(*jobs)
+        return await self._sandbox.run(*jobs, ended=ended)
 
     async def check(self) -> str | None:
         return await self._sandbox.check()
@@ -547,15 +546,8 @@ async def test_only_names_of_ended_runs_are_swept_from_the_owners_repository(wor
         await world.checkouts().keep_base(run, world.workspace)
     git(world.work, "pack-refs", "--all")
     not_git = Workspace("n", tmp_path / "state")
-    ending = Ending(
-        EndingDeps(
-            stores=opened.stores, clock=world.clock, checkouts=world.checkouts(), feed=Feed(),
-            address=lambda _draft: (), handover=None, expires=timedelta(),
-            workspaces={"n": not_git, "w": world.workspace},
-        )  # type: ignore[arg-type]
-    )  # fmt: skip
     assert set(await world.checkouts().kept_bases(world.workspace)) == {ended.id, parked.id, foreign.id}
-    await ending.drop_bases()
+    await drop_bases((not_git, world.workspace), opened.stores, checkouts=world.checkouts())
     assert set(await world.checkouts().kept_bases(world.workspace)) == {parked.id, foreign.id}
     assert await world.checkouts().kept_bases(not_git) == ()
     await opened.close()

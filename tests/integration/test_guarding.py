@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.confined import begin, confined
 from tests.e2e.daemon import git
-from tests.engine_bench import Bench, Setup
+from tests.engine_bench import Bench, Setup, forever
 from tests.fakes import says, use
 
 from kairosd.core.runs import RunState
@@ -219,3 +219,68 @@ async def test_what_a_run_mends_after_the_question_lands_too(setup: Setup) -> No
         await bench.answer()
         names, _ = await landed(bench, run)
     assert names == {"made.txt", "later.txt", WORKFLOW}
+
+
+# What a check writes: at two paths each time another content, and from its second time on at a third one the same.
+RESTLESS = f"""
+import os, pathlib
+for name in ("{WORKFLOW}", "AGENTS.md", *((".gitattributes",) if os.path.exists("count") and THIRD else ())):
+    path = pathlib.Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("* text" if name == ".gitattributes" else os.urandom(8).hex())
+pathlib.Path("made.txt").write_text("made")
+pathlib.Path("count").write_text("x")
+"""
+
+
+@pytest.mark.parametrize(("third", "approve"), [(False, False), (True, False), (True, True)])
+async def test_a_no_to_a_path_is_one_to_whatever_is_written_there(setup: Setup, third: bool, approve: bool) -> None:
+    setup.write("restless.py", RESTLESS.replace("THIRD", str(third)))
+    setup.write(".gitignore", "count\n")
+    git(setup.root, "add", "-A")
+    git(setup.root, "commit", "-qm", "Ground")
+    setup.actor.add(
+        says("", use("finish", answer="done", checks=[{"kind": "command", "command": "python3 restless.py"}]))
+    )
+    async with setup.running() as bench:
+        run = await bench.tell()
+        assert f"land with {WORKFLOW}, AGENTS.md?" in str((await bench.question())["question"])
+        await bench.answer(False)
+        if third:
+            assert "land with .gitattributes?" in str((await bench.question())["question"])
+            assert WORKFLOW not in str((await bench.question())["question"])
+            await bench.answer(approve)
+        names, told = await landed(bench, run)
+        assert len(await bench.stores.approvals.find(Query())) == 1 + third
+    assert names == {"made.txt", ".gitattributes"} if third and approve else {"made.txt"}
+    assert f"changes {WORKFLOW}, AGENTS.md" in told
+    assert ("changes .gitattributes" in told) is (third and not approve)
+
+
+async def test_a_crash_before_the_second_question_is_open_asks_it_all_the_same(setup: Setup) -> None:
+    """The landing's own row names the paths first: they must not be taken for those of the question before."""
+    parks: list[object] = []
+
+    async def park(real, *given: object, **named: object) -> None:  # type: ignore[no-untyped-def]
+        parks.append(given)
+        if len(parks) == 2:
+            await forever()
+        await real(*given, **named)
+
+    setup.hooks = {"runs": {"park": park}}
+    setup.write("restless.py", RESTLESS.replace("THIRD", "True"))
+    setup.write(".gitignore", "count\n")
+    git(setup.root, "add", "-A")
+    git(setup.root, "commit", "-qm", "Ground")
+    setup.actor.add(
+        says("", use("finish", answer="done", checks=[{"kind": "command", "command": "python3 restless.py"}]))
+    )
+    async with setup.running() as bench:
+        run = await bench.tell()
+        await bench.answer(False)
+        assert len(parks) == 2
+    async with setup.running() as bench:
+        assert "land with .gitattributes?" in str((await bench.question())["question"])
+        await bench.answer()
+        names, _ = await landed(bench, run)
+    assert names == {"made.txt", ".gitattributes"}

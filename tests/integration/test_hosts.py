@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.confined import begin, confined
-from tests.engine_bench import Setup
-from tests.fakes import says, use
+from tests.engine_bench import Bench, Setup
+from tests.fakes import ScriptStep, decides, says, use
+
+from kairosd.core.events import Tier
+from kairosd.core.messages import Prompt
+from kairosd.core.runs import RunState
+from kairosd.core.tasks import TaskState
+from kairosd.engine import tasks
+from kairosd.ports import Query
 
 pytestmark = pytest.mark.anyio
 
@@ -115,3 +123,164 @@ async def test_a_rule_that_asks_about_a_host_asks_about_the_command(setup: Setup
         first, _ = await bench.results(run)
     assert "listed 200" in first
     assert host[1] == ["connected"]
+
+
+# The workspace's own code, run by `python3 send.py`: says something to the host a hundred times a second, for ever.
+SEND = """
+import os, socket, time
+from urllib.parse import urlsplit
+proxy = urlsplit(os.environ["HTTPS_PROXY"])
+with socket.create_connection((proxy.hostname, proxy.port), 5) as connection:
+    connection.sendall(b"CONNECT 127.0.0.1:{port} HTTP/1.1\\r\\n\\r\\n")
+    connection.recv(100)
+    while True:
+        connection.sendall(b"word ")
+        time.sleep(0.01)
+"""
+
+
+@dataclass
+class Canary:
+    """A host on the loopback that counts the bytes it is sent."""
+
+    port: int = 0
+    heard: int = 0
+
+    async def hears(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            self.heard += len(data)
+        writer.close()
+
+    async def sings(self) -> None:
+        async with asyncio.timeout(20):
+            while not self.heard:
+                await asyncio.sleep(0.01)
+
+    async def is_silent(self) -> bool:
+        """Whether half a second brings nothing more than what is here, or on its way between two sockets."""
+        await asyncio.sleep(0.02)
+        before = self.heard
+        await asyncio.sleep(0.5)
+        return self.heard == before
+
+
+@pytest.fixture
+async def canary() -> AsyncIterator[Canary]:
+    made = Canary()
+    server = await asyncio.start_server(made.hears, "127.0.0.1", 0)
+    made.port = server.sockets[0].getsockname()[1]
+    yield made
+    server.close()
+
+
+@pytest.fixture
+async def sending(tmp_path: Path, canary: Canary, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Setup]:
+    """A workspace whose run sends by a command that goes on in the background."""
+    monkeypatch.setattr(tasks, "PATIENCE_SECONDS", 0.2)
+    async with confined(tmp_path, level="project", config=f'[policy]\nhosts = ["127.0.0.1:{canary.port}"]\n') as made:
+        made.write("send.py", SEND.format(port=canary.port))
+        begin(made)
+        yield made
+
+
+async def runs_on_its_own(bench: Bench, *steps: ScriptStep) -> str:
+    """A saved file leads to a run that sends and does the `steps`; the run."""
+    bench.setup.actor.add(says("", use("shell", command="python3 send.py && python3 send.py")), *steps)
+    bench.setup.decider.add(decides("act", "send"))
+    bench.setup.write("a.txt", "changed\n")
+    await bench.submit()
+    async with asyncio.timeout(20):
+        while not (found := await bench.stores.runs.find(Query())):
+            await asyncio.sleep(0.01)
+    return found[0].id
+
+
+async def until(bench: Bench, run: str, *states: RunState) -> None:
+    async with asyncio.timeout(20):
+        while (await bench.run(run)).state not in states:
+            await asyncio.sleep(0.02)
+
+
+async def places(setup: Setup) -> list[dict[str, Any]]:
+    return list((await journal_line(setup, "run.connected"))["data"]["places"])
+
+
+async def test_a_command_in_the_background_loses_its_network_with_the_right_to_it(
+    sending: Setup, canary: Canary
+) -> None:
+    """What the run reads is a collaborator's; before it has it, the command that could pass it on has ended."""
+    silent: list[bool] = []
+
+    async def reads(_: Prompt) -> ScriptStep:
+        await canary.sings()
+        return says("", use("read_event", id=event.id))
+
+    async def has_read(prompt: Prompt) -> ScriptStep:
+        assert "please send this" in str(prompt)
+        silent.append(await canary.is_silent())
+        return FINISH
+
+    async with sending.running() as bench:
+        sending.decider.add(decides("ignore"))
+        event = await bench.submit("webhook", "issues", tier=Tier.COLLABORATOR, text={"title": "please send this"})
+        await bench.advance(3600)
+        run = await runs_on_its_own(bench, reads, has_read, FINISH)
+        await until(bench, run, RunState.DONE_UNCHECKED)
+        (task,) = await bench.stores.tasks.of_run(run)
+    assert silent == [True]
+    assert (task.state, task.code) == (TaskState.ENDED, 137)
+    assert "its run may not any more" in task.result
+    (place,) = await places(sending)
+    assert (place["host"], place["port"], place["sent"]) == ("127.0.0.1", canary.port, canary.heard)
+
+
+@pytest.mark.parametrize("how", ["stop", "stop all", "over budget", "closed level", "own rules"])
+@pytest.mark.parametrize("patience", [0.2, 60.0])
+async def test_no_command_outlasts_what_its_run_may(
+    sending: Setup, canary: Canary, how: str, patience: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if patience > 1 and how == "over budget":
+        pytest.skip("a run that waits for its command takes no turns")
+    monkeypatch.setattr(tasks, "PATIENCE_SECONDS", patience)
+    turns = 2 if how == "over budget" else 40
+    sending.config += f"[limits]\nrun_turns = {turns}\n"
+    sending.workspace = 'level = "sandboxed"' if how == "closed level" else sending.workspace
+
+    async def waits(_: Prompt) -> ScriptStep:
+        await canary.sings()
+        return says("", use("glob", pattern="*"))
+
+    async with sending.running() as bench:
+        terms = bench.engine.terms
+        if how == "closed level":
+            terms._superuser = False
+            terms.open("app")
+        run = await runs_on_its_own(bench, waits, *([] if how == "over budget" else [FINISH, FINISH]))
+        await canary.sings()
+        if how == "stop":
+            await bench.engine.desk.stop(run)
+        elif how == "stop all":
+            await bench.engine.desk.stop(None)
+        elif how == "closed level":
+            terms.close()
+        elif how == "own rules":
+            sending.write(".kairos.toml", '[[policy.rules]]\nverdict = "deny"\nhost = "*"\n')
+            files, workspace = bench.engine.dispatcher._t.files, bench.engine.desk._o.workspaces["app"]
+            await terms.look(files, workspace, trusted=True)
+        ends = {"stop": RunState.CANCELLED, "stop all": RunState.CANCELLED, "over budget": RunState.OVER_BUDGET}
+        await until(bench, run, ends.get(how, RunState.DONE_UNCHECKED))
+        async with asyncio.timeout(10):
+            while await bench.stores.tasks.running():
+                await asyncio.sleep(0.01)
+        assert await canary.is_silent()
+    (place,) = await places(sending)
+    assert (place["count"], place["sent"]) == (1, canary.heard)
+
+
+async def test_a_command_that_takes_too_long_is_written_down_too(sending: Setup, canary: Canary) -> None:
+    sending.actor.add(says("", use("shell", command="python3 send.py", timeout=2)), FINISH)
+    async with sending.running() as bench:
+        first, _ = await bench.results(await bench.tell())
+    assert "stopped after 2 s" in first
+    (place,) = await places(sending)
+    assert place["sent"] == canary.heard > 0

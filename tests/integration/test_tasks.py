@@ -371,3 +371,53 @@ async def test_an_end_that_the_disk_refuses_is_written_when_there_is_room(setup:
         await bench.advance(60)
         await ended(bench)
         assert (await bench.run(run.id)).state is RunState.DONE_UNCHECKED
+
+
+@pytest.mark.parametrize("resting", [False, True])
+async def test_when_the_dispatcher_breaks_runs_and_tasks_are_taken_up_in_the_same_process(
+    setup: Setup, resting: bool
+) -> None:
+    """Nothing stays `running` in the record with nobody at work: that would hold the workspace for ever."""
+    breaks: list[str] = []
+
+    async def queued(real) -> object:  # type: ignore[no-untyped-def]
+        if breaks:
+            raise RuntimeError(breaks.pop())
+        return await real()
+
+    setup.hooks, setup.failures = {"runs": {"queued": queued}}, True
+    work = Work()
+    setup.actor.add(says("", use("work")), says("waiting") if resting else says("", use("bell")))
+    setup.bell.stall = "before"
+    async with setup.running() as bench:
+        run = await started(setup, bench, work)
+        assert (await bench.run(run.id)).state is (RunState.PARKED if resting else RunState.RUNNING)
+        breaks.append("it broke")
+        bench.engine.dispatcher.wake()
+        await bench.quiet()
+        assert work.ended == ["ended"]
+        setup.bell.stall = ""
+        setup.actor.add(says("I have looked"))
+        await bench.advance(1)
+        assert (await bench.run(run.id)).state is RunState.DONE_UNCHECKED
+        assert [task.state for task in await bench.stores.tasks.of_run(run.id)] == [TaskState.LOST]
+        assert len(setup.bell.rung) == (0 if resting else 1)
+        assert sum(health.failures for health in bench.health) == 1
+        setup.actor.add(says("the workspace is free"))
+        assert (await bench.run(await bench.tell())).state is RunState.DONE_UNCHECKED
+
+
+async def test_a_disk_that_is_full_at_the_start_of_a_run_leaves_none_that_nobody_works_on(setup: Setup) -> None:
+    full = [StoreError("no room")]
+
+    async def get(real, run: str) -> object:  # type: ignore[no-untyped-def]
+        if full:
+            raise full.pop()
+        return await real(run)
+
+    setup.hooks = {"runs": {"get": get}}
+    setup.actor.add(says("done"))
+    async with setup.running() as bench:
+        told = await bench.engine.desk.tell("do it", "app", folder=None)
+        await bench.advance(60)
+        assert (await bench.run(str(told["run"]))).state is RunState.DONE_UNCHECKED

@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kairosd.core.channels import SILENT_FOR, STRENGTHS, UNKNOWN_CODES, Asked, Guesses, refusal
+from kairosd.core.channels import (
+    NTFY,
+    SILENT_FOR,
+    STRENGTHS,
+    UNKNOWN_CODES,
+    Asked,
+    Guesses,
+    read_answer,
+    refusal,
+    replies_to,
+)
 from kairosd.core.levels import Permission
 from kairosd.core.questions import (
     EFFECTS,
@@ -122,6 +132,35 @@ def test_ntfy_says_yes_when_proven_and_never_to_what_is_guarded() -> None:
     assert refusal("ntfy", replace(YES, guarded=True), proven=True)
     assert refusal("ntfy", replace(YES, always=True), proven=True)
     assert refusal("telegram", YES, proven=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("yes bcdfg", (True, "bcdfg")),
+        (" Allow  BCDFG\n", (True, "bcdfg")),
+        ("approve bcdfg", (True, "bcdfg")),
+        ("no bcdfg", (False, "bcdfg")),
+        ("DENY bcdfg", (False, "bcdfg")),
+        ("yes", None),
+        ("yes bcdfgh", None),
+        ("yes a_01", None),
+        ("yes bcdfg please", None),
+        ("yes bcdfg\nno bcdfg", None),
+        ("yesbcdfg", None),
+        ("y bcdfg", None),
+        ("yes " + " " * 5000 + "bcdfg", None),
+        ("", None),
+    ],
+)
+def test_only_a_plain_word_with_a_code_is_an_answer(text: str, read: tuple[bool, str] | None) -> None:
+    assert read_answer(text) == read
+
+
+def test_a_button_says_only_what_its_channel_may() -> None:
+    assert replies_to(NTFY, "bcdfg", guarded=False, proven=True) == ("yes bcdfg", "no bcdfg")
+    assert replies_to(NTFY, "bcdfg", guarded=True, proven=True) == ("no bcdfg",)
+    assert replies_to(NTFY, "bcdfg", guarded=False, proven=False) == ("no bcdfg",)
 
 
 def test_five_unknown_codes_a_minute_silence_a_channel_for_a_while() -> None:

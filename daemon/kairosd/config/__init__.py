@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from kairosd.config.environment import Environment, read_environment
 from kairosd.config.loading import Config, describe, folder_workspace, load
-from kairosd.config.secrets import access_token, api_key, read_secret
+from kairosd.config.secrets import access_token, answers_token, api_key, read_secret
 from kairosd.config.sections import (
     DaemonSection,
     DesktopSection,
@@ -60,6 +60,7 @@ __all__ = [
     "TickSection",
     "WorkspaceSection",
     "access_token",
+    "answers_token",
     "address",
     "api_key",
     "describe",

@@ -180,7 +180,13 @@ class Checks:
             self._problem((*path, "topic"), "must be 1 to 64 letters, digits, - or _")
         if section.token_file or section.token_env:
             self._secret(path, (section.token_file, section.token_env), prefix="token", least=1)
-        return section.model_copy(update={"token_file": self._absolute(section.token_file)})
+        if section.answers and (not TOPIC.fullmatch(section.answers) or section.answers == section.topic):
+            self._problem((*path, "answers"), "must be another topic: 1 to 64 letters, digits, - or _")
+        if section.answers_token_file or section.answers_token_env:
+            sources = (section.answers_token_file, section.answers_token_env)
+            self._secret(path, sources, prefix="answers_token", least=1)
+        files = {name: self._absolute(getattr(section, name)) for name in ("token_file", "answers_token_file")}
+        return section.model_copy(update=files)
 
     def quiet_hours(self, section: QuietHoursSection) -> QuietHours | None:
         """The span; None where there is none."""

@@ -49,6 +49,11 @@ def access_token(section: NtfySection, environment: Environment | None = None) -
     return _first(section.token_file, section.token_env, environment=environment)
 
 
+def answers_token(section: NtfySection, environment: Environment | None = None) -> str | None:
+    """The token of its buttons; None where none is configured. Raises `ConfigError` when it cannot be read."""
+    return _first(section.answers_token_file, section.answers_token_env, environment=environment)
+
+
 def _first(file: str, variable: str, *, environment: Environment | None) -> str | None:
     if not file and not variable:
         return None

@@ -153,6 +153,9 @@ class NtfySection(Section):
     topic: str
     token_env: str = ""
     token_file: str = ""
+    answers: str = ""
+    answers_token_env: str = ""
+    answers_token_file: str = ""
     min_severity: Literal["low", "normal", "high", "urgent"] = "normal"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ NTFY = "ntfy"
 UNKNOWN_CODES = 5  # a minute, then a channel is silenced (design §11)
 COUNTED_FOR = timedelta(minutes=1)
 SILENT_FOR = timedelta(minutes=15)
+
+_ANSWER = re.compile(r"\s{0,9}(?:(yes|allow|approve)|no|deny)\s{1,9}([a-z]{5})\s{0,9}", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,18 @@ def refusal(channel: str, asked: Asked, *, proven: bool) -> str | None:
     if asked.always and not strength.grants:
         return f"the channel {channel} may say yes once, but not for always"
     return None
+
+
+def read_answer(text: str) -> tuple[bool, str] | None:
+    """What `yes CODE`, `no CODE` and the like say: whether it is a yes, and the code; None for any other words."""
+    found = _ANSWER.fullmatch(text)
+    return (found[1] is not None, found[2].lower()) if found else None
+
+
+def replies_to(channel: str, code: str, *, guarded: bool, proven: bool) -> tuple[str, ...]:
+    """The answers to a question that `channel` may give."""
+    yes = refusal(channel, Asked(approve=True, always=False, guarded=guarded), proven=proven) is None
+    return (f"yes {code}", f"no {code}") if yes else (f"no {code}",)
 
 
 class Guesses:

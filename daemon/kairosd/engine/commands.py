@@ -9,16 +9,16 @@ goes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import posixpath
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 from kairosd import programs
-from kairosd.core.hosts import Connection, Reach
 from kairosd.core.json import JsonObject
 from kairosd.core.levels import LEVELS, Level, Permission
 from kairosd.core.paths import SECRET_PATHS, matches
@@ -28,13 +28,16 @@ from kairosd.core.shell.programs import ProgramClass, Use
 from kairosd.core.workspaces import Workspace
 from kairosd.engine import credentials, git, snapshots
 from kairosd.engine.executables import Needs, NotRunnableError, Scene, real_folders
-from kairosd.errors import SandboxError, ToolError
+from kairosd.engine.outlets import Lent, Outlet
+from kairosd.errors import SandboxError, StoreError, ToolError
 from kairosd.ports import Files, Job, Mount, Outcome, Sandbox, Tool
 
 OUTPUT_MAX = 2_000_000  # bytes of stdout, and of stderr, that one plan may say
 TAIL_MAX = 100_000  # of what is longer: test runners sum up at the end
 INPUT_MAX = 16_000_000  # bytes of a file after `<`
 SEARCHED_MAX = 200_000  # folders and files looked through for secrets
+RECALLED_CODE = -9  # killed
+RECALLED = b"kairos: stopped: it could reach hosts, and its run may not any more\n"
 DEVICE = "/dev/null"
 SAYS = 'printf "bash: line 1: %s\\n" "$1" >&2; exit "$2"'
 # HOME is empty and gone with the command; no bytecode, lest it be landed where nobody ignores it; CI keeps test runners
@@ -55,7 +58,7 @@ class Ground:
     """Where a run's commands work. `folder` is where the files lie: the workspace itself, or its checkout.
 
     `mounts` shows them at the workspace's own path, (files writable, `.git` writable); files whose names match
-    `secrets` show as empty. `reach` says what a command may connect to; what came of that is told to `connected`.
+    `secrets` show as empty. Without an `outlet` nothing has a network.
     """
 
     workspace: Workspace
@@ -63,8 +66,7 @@ class Ground:
     mounts: Callable[[bool, bool], tuple[Mount, ...]]
     secrets: tuple[str, ...] = SECRET_PATHS
     environment: Mapping[str, str] = field(default_factory=dict)
-    reach: Callable[[Command], Reach | None] = lambda command: None
-    connected: Callable[[Sequence[Connection]], Awaitable[None]] | None = None
+    outlet: Outlet | None = None
 
 
 class PlanRunner:
@@ -79,7 +81,7 @@ class PlanRunner:
         """Runs the pipelines as bash would, at most `seconds` for all; see the port."""
         work = await asyncio.to_thread(self._work)
         now = asyncio.get_running_loop().time
-        deadline, total = now() + seconds, Outcome(0, b"", b"")
+        deadline, total, recalled = now() + seconds, Outcome(0, b"", b""), False
         for pipeline in plan.pipelines:
             if pipeline.operator is (Operator.AND if total.code else Operator.OR):
                 continue
@@ -90,13 +92,32 @@ class PlanRunner:
                 left = max(0.1, deadline - now())
                 room = max(0, OUTPUT_MAX - max(len(total.stdout), len(total.stderr)))
                 limits = partial(replace, timeout=left, output_limit=room, tail_limit=TAIL_MAX)
-                outcome = await self._sandbox.run(*(limits(job) for job in jobs))
+                pairs = zip(pipeline.commands, jobs, strict=False)  # one job stands in for all where `cd` led nowhere
+                lent = [(command, job.reach) for command, job in pairs if job.reach]
+                outcome, recalled = await self._run(*(limits(job) for job in jobs), lent=lent)
             total = _joined(total, outcome)
-            if outcome.connections and self._ground.connected is not None:
-                await self._ground.connected(outcome.connections)
-            if total.timed_out:
+            if total.timed_out or recalled:
                 break
         return total
+
+    async def _run(self, *jobs: Job, lent: Lent) -> tuple[Outcome, bool]:
+        """Runs one pipeline; whether it was ended since what it was `lent` was recalled. Notes what it connected to."""
+        outlet = self._ground.outlet
+        if outlet is None or not lent:
+            return await self._sandbox.run(*jobs), False
+        ended = [Outcome(RECALLED_CODE, b"", b"")]
+        try:
+            async with outlet.lending(lent) as loan:
+                if not loan.recalled:
+                    await self._sandbox.run(*jobs, ended=ended.append)
+        except asyncio.CancelledError:
+            with contextlib.suppress(StoreError):  # a full disk must not keep a run from being stopped
+                await outlet.note(ended[-1].connections)
+            raise
+        await outlet.note(ended[-1].connections)
+        if not loan.recalled:
+            return ended[-1], False
+        return replace(ended[-1], code=RECALLED_CODE, stderr=ended[-1].stderr + RECALLED), True
 
     def reads_only(self, plan: Plan) -> bool:
         """Whether every command is a listed program that only reads, used as its file allows."""
@@ -190,7 +211,7 @@ class _Work:
             stdin=stdin,
             stdout=command.stdout,
             stderr=command.stderr,
-            reach=None if reader else self.ground.reach(command),
+            reach=None if reader or self.ground.outlet is None else self.ground.outlet.reach(command),
         )
 
     def _bare(self, argv: Sequence[str], cwd: Path, *, writable: ProgramClass | None) -> Job:

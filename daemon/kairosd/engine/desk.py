@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from kairosd.core.decisions import Decision, Verdict
 from kairosd.core.events import Draft, Tier
@@ -21,9 +24,7 @@ from kairosd.core.runs import ENDED, Approval, ApprovalState, Run, RunState
 from kairosd.core.workspaces import Workspace, World
 from kairosd.engine import views
 from kairosd.engine.answers import Answers
-from kairosd.engine.appraisal import Appraisal
 from kairosd.engine.checkouts import Checkouts
-from kairosd.engine.conversation import Conversation
 from kairosd.engine.diffs import diff_of
 from kairosd.engine.dispatch import Dispatcher
 from kairosd.engine.inbox import Inbox
@@ -34,10 +35,14 @@ from kairosd.engine.repository import Repository
 from kairosd.engine.signals import Feed
 from kairosd.engine.stopping import EmergencyStop
 from kairosd.engine.terms import Terms
-from kairosd.engine.undo import Undo
-from kairosd.engine.why import chain, find
 from kairosd.errors import NotFoundError, TransitionError, UsageError
 from kairosd.ports import Clock, Files, Query, Stores, Update
+
+if TYPE_CHECKING:  # loaded when they are first used
+    from kairosd.engine.appraisal import Appraisal
+    from kairosd.engine.conversation import Conversation
+    from kairosd.engine.undo import Undo
+    from kairosd.engine.why import Thing
 
 TEXT_MAX = 20_000  # characters of one message
 
@@ -128,7 +133,8 @@ class OwnersDesk:
             if still := await self._standstill(found.id):
                 yield still
                 return
-            for said in (await Conversation.load(self._stores.transcripts, found.id)).messages:
+            talk: Conversation = await _part("conversation").Conversation.load(self._stores.transcripts, found.id)
+            for said in talk.messages:
                 if said.role == "assistant" and said.text:
                     yield Update("text", said.text)
             async for update in updates:
@@ -195,7 +201,7 @@ class OwnersDesk:
         return {**told, "changed": () if told["was"] == mode else (await self.reload())["changed"]}
 
     async def show(self, identifier: str) -> JsonObject:
-        thing = await find(self._stores, identifier)
+        thing: Thing = await _part("why").find(self._stores, identifier)
         match thing.id[0]:
             case "r":
                 return await self._show_run(await self._stores.runs.get(thing.id))
@@ -219,7 +225,8 @@ class OwnersDesk:
         }  # fmt: skip
 
     async def why(self, identifier: str) -> Sequence[JsonObject]:
-        return await chain(self._stores, identifier)
+        links: Sequence[JsonObject] = await _part("why").chain(self._stores, identifier)
+        return links
 
     async def retry(self, event: str) -> JsonObject:
         found = await self._stores.events.retry((await self._stores.events.get(event)).id, self._o.clock.now())
@@ -254,8 +261,8 @@ class OwnersDesk:
         return {"stopped": await self._o.dispatcher.stop((await self._stores.runs.get(run)).id)}
 
     async def answer(self, code: str, *, approve: bool, channel: str, always: bool = False) -> JsonObject:
-        self._o.seen()
         approval = await self._answers.answer(code, channel=channel, approve=approve, always=always)
+        self._o.seen()  # who only guesses is not the owner
         self._o.dispatcher.wake()
         return await self._approval(approval)
 
@@ -347,6 +354,11 @@ def _asked(goal: str, workspace: str, *, level: Level, now: datetime) -> tuple[R
         source="owner", shadow=False, asked_at=now, concluded_at=now,
     )  # fmt: skip
     return run, made
+
+
+def _part(name: str) -> ModuleType:
+    """A module that only few questions need, loaded when one is asked."""
+    return importlib.import_module(f"kairosd.engine.{name}")
 
 
 def _change_level(office: Office, workspace: str, *, level: Level) -> JsonObject:

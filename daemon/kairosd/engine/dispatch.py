@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 from kairosd.core.budget import allowance_in, purse_of
 from kairosd.core.levels import Ruling
 from kairosd.core.runs import ENDED, Approval, ApprovalState, ParkedOn, Run, RunState
-from kairosd.engine.news import span
 from kairosd.engine.repository import Place
-from kairosd.engine.runs import Worker
 from kairosd.engine.signals import Alarm
 from kairosd.engine.supervise import contain
 from kairosd.engine.tooling import Tooling
 from kairosd.errors import StoreError, TransitionError
+
+if TYPE_CHECKING:  # with the module comes what runs need: loaded when the first one begins
+    from kairosd.engine.runs import Worker
 
 log = logging.getLogger("kairosd.dispatch")
 
@@ -49,13 +52,22 @@ class Dispatcher:
         self._cancelled: set[str] = set()
         self._refilled: set[str] = set()
         self._halted = False
+        self._begun = False
 
     def wake(self) -> None:
         """A run was queued, or a workspace became free."""
         self._alarm.ring()
 
     async def run(self) -> None:
-        """Starts runs until cancelled; then every running one is left to be resumed at the next start."""
+        """Starts runs until cancelled; then every running one is left to be resumed at the next start.
+
+        Started again after it broke, it takes up first what broke with it.
+        """
+        if self._begun:
+            await self.recover(alive=self._t.clock.now())
+            for workspace in self._places:
+                self._ended(workspace)
+        self._begun = True
         async with asyncio.TaskGroup() as group:
             self._t.tasks.open(group, self._task_ended)
             while True:
@@ -100,21 +112,25 @@ class Dispatcher:
         self.wake()
         return ended
 
-    async def recover(self) -> list[Run]:
-        """At boot: what was interrupted goes on if that is recent, else the owner is asked."""
-        now, seen = self._t.clock.now(), await self._t.stores.state.get("last_seen")
-        alive = datetime.fromisoformat(seen) if isinstance(seen, str) else None
+    async def recover(self, *, alive: datetime | None = None) -> list[Run]:
+        """What was interrupted goes on if that is recent, else the owner is asked.
+
+        `alive` is when the runs were at work for certain; None = at boot, where the database knows.
+        """
+        now = self._t.clock.now()
+        if alive is None and isinstance(seen := await self._t.stores.state.get("last_seen"), str):
+            alive = datetime.fromisoformat(seen)
         await self._t.stores.tasks.recover(now)
         interrupted = await self._t.stores.runs.interrupt_running(now, alive=alive)
         for run in interrupted:
             if run.rested and now - run.rested > RESUME_WITHIN:
-                reason = f"It was interrupted {span(now - run.rested)} ago ({run.rested:%Y-%m-%d %H:%M} UTC)."
-                park = self._t.ending.stuck(run, reason)
+                ago = self._t.news.ago(run.rested)
+                park = self._t.ending.stuck(run, f"It was interrupted {ago} ({run.rested:%Y-%m-%d %H:%M} UTC).")
                 await self._t.stores.runs.park(
                     run, ParkedOn.OWNER, approval=park.approval, notices=park.notices, now=now
                 )
             else:
-                await self._t.stores.runs.requeue(run.id, "Kairos was restarted", now=now)
+                await self._t.stores.runs.requeue(run.id, "it was interrupted", now=now)
         await self._review()
         return list(interrupted)
 
@@ -128,7 +144,7 @@ class Dispatcher:
                 if approval.state is not ApprovalState.OPEN or not approval.call:
                     continue
                 call = await self._t.stores.runs.get_call(approval.call)
-                opinion = await Worker(self._t, place, run=run).review(call)
+                opinion = await self._worker(run, place).review(call)
                 if opinion is not None and opinion.ruling is not Ruling.ASK:
                     reason = f"its question needs no answer any more: {opinion.ruling.label}, {opinion.rule}"
                     await self._t.stores.approvals.withdraw(approval.id, reason, now=self._t.clock.now())
@@ -159,22 +175,21 @@ class Dispatcher:
         if self._halted or (self._paused() and queued.trigger != "owner" and queued.started is None):
             return  # a call to the model that was under way when the owner paused has led to it
         started = await self._t.stores.runs.start(queued.id, self._t.clock.now())
-        # Stopped in the moment between its start and its worker: the row says so, and no worker begins.
-        if started is None or (await self._t.stores.runs.get(started.id)).state is not RunState.RUNNING:
-            return
-        if not self._halted:
+        if started is not None and not self._halted:
             self._workers[started.id] = group.create_task(self._work(started, place))
 
+    def _worker(self, run: Run, place: Place) -> Worker:
+        made: Worker = importlib.import_module("kairosd.engine.runs").Worker(self._t, place, run=run)
+        return made
+
     async def _work(self, run: Run, place: Place) -> None:
-        worker = Worker(self._t, place, run=run)
+        worker = self._worker(run, place)
 
         async def failed(reason: str) -> None:
             await self._end_surely(worker.run, RunState.FAILED, reason=reason)
 
         try:
             await contain(partial(self._drive, worker), f"run {run.id}", failed=failed)
-            if self._t.tasks.running(run.id) and (await self._t.stores.runs.get(run.id)).state in ENDED:
-                self._t.tasks.stop(run.id)
         except asyncio.CancelledError:
             if run.id not in self._cancelled:
                 raise
@@ -191,7 +206,7 @@ class Dispatcher:
         """Ends the run, however long the disk is full: one that stayed `running` would hold its workspace."""
         while not self._halted:
             try:
-                return await self._t.ending.give_up(run, state, reason=reason)
+                return await self._t.give_up(run, state, reason=reason)
             except TransitionError:
                 return None  # ended by somebody else meanwhile
             except StoreError:
@@ -205,12 +220,14 @@ class Dispatcher:
     async def _drive(self, worker: Worker) -> None:
         while True:
             try:
+                if (await self._t.stores.runs.get(worker.run.id)).state is not RunState.RUNNING:
+                    return None  # stopped in the moment between its start and its worker
                 if (denied := await self._denied(worker.run)) is None:
                     return await worker.drive()
                 about_money = allowance_in(denied.id, denied.hash) is not None
                 state = RunState.OVER_BUDGET if about_money else RunState.CANCELLED
                 reason = "its purse was empty, and no more was allowed" if about_money else UNWANTED
-                return await self._t.ending.give_up(worker.run, state, reason=reason)
+                return await self._t.give_up(worker.run, state, reason=reason)
             except TransitionError:
                 if (await self._t.stores.runs.get(worker.run.id)).state in ENDED:
                     return None  # ended by somebody else meanwhile: what they wrote stands
@@ -227,10 +244,10 @@ class Dispatcher:
         return None
 
     async def _cancel(self, run: Run) -> None:
-        self._t.tasks.stop(run.id)
+        self._t.tasks.stop(run.id)  # at once, whatever the worker is in the middle of
         task = self._workers.get(run.id)
         if task is None:
-            await self._t.ending.give_up(run, RunState.CANCELLED, reason=STOPPED)
+            await self._t.give_up(run, RunState.CANCELLED, reason=STOPPED)
             self._ended(run.workspace)
             return
         self._cancelled.add(run.id)

@@ -1,7 +1,8 @@
 """Guarding: protected paths that a run's programs have changed by themselves land after the owner's yes only.
 
 The yes to a tool covers what the tool wrote. What differs from that, or was written by no tool, is asked about once,
-with the change shown, before anything lands. After a no the rest lands without it.
+with the change shown, before anything lands. After a no the rest lands without it, whatever is written there later: a
+yes is to the change that was shown, a no to the path.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kairosd.core.ids import mint
-from kairosd.core.json import digest
+from kairosd.core.json import JsonObject, digest
 from kairosd.core.paths import matches
 from kairosd.core.questions import escaped
 from kairosd.core.runs import Approval, ApprovalState, Call, CallState, ParkedOn, Run
@@ -28,6 +29,8 @@ SHOWN_MAX = 4000  # characters of the change in a question; `kairos runs ID` sho
 NAMED_MAX = 5
 YES = (ApprovalState.APPROVED, ApprovalState.USED)
 PLAIN, RUNNABLE, LINK = "100644", "100755", "120000"  # git's modes
+# Of a landing's plan: its last question, the paths that this is about, and those that were refused before.
+BY, ASKED, OUT = "question", "asked", "out"
 RULE = "programs of the run changed what always asks, and no yes covers it"
 
 
@@ -50,22 +53,38 @@ class Guard:
         paths = await self._uncovered(run, workspace)
         if not paths:
             return await self._straighten(run, workspace)
-        diff = await self.checkouts.diff_of(run, workspace, paths=paths)
-        bound = digest({"paths": list(paths), "diff": diff})
         asked = await self.stores.approvals.of_call(call.id)
         if asked is not None and asked.state is ApprovalState.OPEN:
             raise Park(ParkedOn.APPROVAL, None)
+        refused = _refused(call, asked)
+        out, rest = (tuple(path for path in paths if (path in refused) is known) for known in (True, False))
+        if rest:
+            await self._permit(run, workspace, call=call, asked=asked, paths=rest)
+        if out:
+            await self.checkouts.take_out(run, workspace, paths=out)
+            return True
+        return await self._straighten(run, workspace)
+
+    async def _permit(
+        self, run: Run, workspace: Workspace, *, call: Call, asked: Approval | None, paths: Sequence[str]
+    ) -> None:
+        """Spends the owner's yes to just this change of the paths. Raises `Park` where there is none."""
+        diff = await self.checkouts.diff_of(run, workspace, paths=paths)
+        bound = digest({"paths": list(paths), "diff": diff})
         fits = asked is not None and asked.hash == bound
         if asked is not None and asked.state is ApprovalState.APPROVED:
             state = ApprovalState.USED if fits else ApprovalState.STALE
             await self.stores.approvals.move(asked.id, state, now=self.clock.now())
-        if asked is not None and fits and asked.state in REFUSED:
-            await self.checkouts.take_out(run, workspace, paths=paths)
-            return True
         if asked is not None and fits and asked.state in YES:
-            return await self._straighten(run, workspace)
+            return
         shown = await asyncio.to_thread(self._shown, diff, run)  # megabytes take seconds
-        raise self._question(run, call, paths=paths, shown=shown, bound=bound)
+        question, now = self._question(run, call, paths=paths, shown=shown, bound=bound), self.clock.now()
+        if call.state is CallState.PARKED:
+            call = await self.stores.runs.move_call(call, CallState.REQUESTED, now=now)
+        plan: JsonObject = {BY: question.id, ASKED: list(paths), OUT: sorted(_refused(call, asked))}
+        await self.stores.runs.move_call(replace(call, plan=plan, rule=RULE), CallState.PARKED, now=now)
+        notices = self.questions.address(question_notice(question, run))
+        raise Park(ParkedOn.APPROVAL, question, notices=notices)
 
     async def _straighten(self, run: Run, workspace: Workspace) -> bool:
         """Makes one commit of all where one on the way holds what the last does not. Nothing is less for it: False."""
@@ -80,8 +99,9 @@ class Guard:
 
     async def left_out(self, call: Call) -> str:
         """What a landing says of that, "" when nothing was taken out of it."""
-        asked = await self.stores.approvals.of_call(call.id)
-        return f"left out, since you did not allow it: {asked.effect}" if asked and asked.state in REFUSED else ""
+        asked = [one for one in await self.stores.approvals.of_run(call.run) if one.call == call.id]
+        effects = dict.fromkeys(one.effect for one in reversed(asked) if one.state in REFUSED)
+        return f"left out, since you did not allow it: {'; '.join(effects)}" if effects else ""
 
     async def _uncovered(self, run: Run, workspace: Workspace) -> tuple[str, ...]:
         """The protected paths that are not as a tool left them; every tool has asked about those it wrote."""
@@ -98,20 +118,27 @@ class Guard:
         now = await self.checkouts.digests(run, workspace, paths=plain)
         return tuple(one.path for one in guarded if (one.path, now.get(one.path, "")) not in covered)
 
-    def _question(self, run: Run, call: Call, *, paths: Sequence[str], shown: str, bound: str) -> Park:
+    def _question(self, run: Run, call: Call, *, paths: Sequence[str], shown: str, bound: str) -> Approval:
         now = self.clock.now()
-        approval = Approval(
+        return Approval(
             id=mint("a", now), code="".join(secrets.choice(CODE_LETTERS) for _ in range(5)), state=ApprovalState.OPEN,
             run=run.id, call=call.id, workspace=run.workspace, hash=bound,
             question=f"land with {listed(paths)}?\n{shown}", rule=RULE, created=now,
             expires=now + self.questions.expires, effect=f"changes {listed(paths)}", guarded=True,
         )  # fmt: skip
-        return Park(ParkedOn.APPROVAL, approval, notices=self.questions.address(question_notice(approval, run)))
 
     def _shown(self, diff: str, run: Run) -> str:
         """The change line by line, without secrets, every invisible character as an escape."""
         text = "\n".join(escaped(line) for line in self.scrub(diff).text.split("\n"))
         return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}\n(the change goes on: kairos runs {run.id})"
+
+
+def _refused(call: Call, asked: Approval | None) -> set[str]:
+    """The paths that the owner has said no to, by the answer to the last question of the landing or to one before."""
+    plan = call.plan or {}
+    answered = asked is not None and asked.id == plan.get(BY) and asked.state in REFUSED
+    named = [plan.get(OUT), plan.get(ASKED) if answered else None]
+    return {path for paths in named if isinstance(paths, (list, tuple)) for path in paths if isinstance(path, str)}
 
 
 def _stands_in(change: Change, protected: Sequence[str]) -> bool:

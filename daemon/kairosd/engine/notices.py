@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import cast
 
+from kairosd.core.channels import replies_to
 from kairosd.core.ids import mint
 from kairosd.core.json import JsonObject
 from kairosd.core.notices import MAX_TRIES, Notice, NoticeDraft, NoticeState, QuietHours, Severity, retry_seconds
-from kairosd.core.runs import ApprovalState
+from kairosd.core.runs import Approval, ApprovalState
 from kairosd.core.secrets import Scrubber
 from kairosd.engine.signals import Alarm
 from kairosd.engine.supervise import Health, keep_running
 from kairosd.errors import ConfigError, KairosError, NotFoundError, NotifierError, NotifierRefusedError
-from kairosd.ports import Approvals, Clock, Notices, Notifier, Query
+from kairosd.ports import Approvals, Clock, Correspondent, Heard, Notices, Notifier, Query
 
 log = logging.getLogger("kairosd.notices")
 
@@ -36,7 +38,9 @@ Strangers = Callable[[], Awaitable[str]]
 class Channel:
     """One configured notifier. `open` makes it at its first notice; quiet hours do not hold a `silent` one.
 
-    `strangers` looks whether others than the owner are kept out, and says why not; None = nobody can tell.
+    `strangers` looks whether others than the owner are kept out, and says why not; None = nobody can tell. Once that
+    was `tried` after a start, `private` says what came of it. `answers` yields what the owner answers, from a message's
+    id or a second since 1970 on; None = it takes none. `deaf` is why that is not heard now.
     """
 
     name: str
@@ -44,6 +48,10 @@ class Channel:
     open: Callable[[], Notifier]
     silent: bool = False
     strangers: Strangers | None = None
+    tried: asyncio.Event = field(default_factory=asyncio.Event)
+    private: bool = False
+    answers: Callable[[str], AsyncGenerator[Heard, None]] | None = None
+    deaf: KairosError | None = None
     opened: Notifier | None = None
     failures: int = 0
     problem: KairosError | TimeoutError | None = None
@@ -72,6 +80,11 @@ class Outbox:
         self._scrub = Scrubber()  # a goal holds what the owner typed, and a phone shows it to whoever passes
         self._drafts: list[NoticeDraft] = []
         self._drafted = Alarm(clock)
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """All of them."""
+        return tuple(self._channels.values())
 
     def address(self, draft: NoticeDraft) -> tuple[Notice, ...]:
         """One row for every channel that takes notices of this severity, for the caller's own transaction.
@@ -109,6 +122,9 @@ class Outbox:
         """The channels in trouble, as `status` lists them: `{code, text, fix}`."""
         found: list[JsonObject] = []
         for channel in self._channels.values():
+            if channel.deaf is not None:
+                text, way = f"answers are not heard: {channel.deaf.message}", "answer at the machine meanwhile"
+                found.append(_problem(channel.name, text, fix=channel.deaf.fix or way))
             if channel.problem is not None:
                 text = channel.problem.message if isinstance(channel.problem, KairosError) else "it does not answer"
                 fix = channel.problem.fix if isinstance(channel.problem, KairosError) else None
@@ -241,7 +257,16 @@ class _Worker:
                 log.info("%s cannot tell whether %s arrived: %s", self._channel.name, notice.id, error)
                 if interrupted:
                     notice = replace(notice, body=notice.body + TWICE)
+        if replies := await self._replies(notice):
+            return await cast("Correspondent", notifier).deliver(notice, replies)
         return await notifier.deliver(notice)
+
+    async def _replies(self, notice: Notice) -> Sequence[str]:
+        """What may be answered to a question on a channel that takes answers."""
+        channel = self._channel
+        if channel.answers is None or (asked := await self._asked(notice)) is None:
+            return ()
+        return replies_to(channel.name, asked.code, guarded=asked.guarded, proven=channel.private)
 
     async def _fail(self, notice: Notice, error: str) -> None:
         now = self._clock.now()
@@ -281,12 +306,17 @@ class _Worker:
 
     async def _is_stale(self, notice: Notice) -> bool:
         """Whether the notice asks a question that has been answered meanwhile."""
+        asked = await self._asked(notice)
+        return asked is not None and asked.state is not ApprovalState.OPEN
+
+    async def _asked(self, notice: Notice) -> Approval | None:
+        """The question that the notice is about, if it is about one."""
         if notice.cause is None or not notice.cause.startswith("a_"):
-            return False
+            return None
         try:
-            return (await self._approvals.get(notice.cause)).state is not ApprovalState.OPEN
+            return await self._approvals.get(notice.cause)
         except NotFoundError:
-            return False
+            return None
 
     def _complain(self, error: KairosError | TimeoutError) -> None:
         """Says a problem once; `problems` shows it as long as it lasts."""

@@ -22,21 +22,21 @@ class Privacy:
     """
 
     def __init__(self, channels: Iterable[Channel], clock: Clock) -> None:
-        self._looks = {channel.name: channel.strangers for channel in channels if channel.strangers is not None}
+        self._channels = [channel for channel in channels if channel.strangers is not None]
         self._clock = clock
-        self._why = dict.fromkeys(self._looks, UNSEEN)
+        self._why = {channel.name: UNSEEN for channel in self._channels}
         self.proven: set[str] = set()
 
     async def run(self) -> None:
         """Until each channel has been seen."""
-        await asyncio.gather(*(self._prove(name, look) for name, look in self._looks.items()))
+        await asyncio.gather(*(self._prove(one, one.strangers) for one in self._channels if one.strangers is not None))
 
     def view(self) -> list[JsonObject]:
         """`{name, private, why}` of each channel that could be private; `why` says why it is not."""
         return [{"name": name, "private": name in self.proven, "why": why} for name, why in self._why.items()]
 
-    async def _prove(self, name: str, look: Strangers) -> None:
-        pause = FIRST_RETRY
+    async def _prove(self, channel: Channel, look: Strangers) -> None:
+        pause, name = FIRST_RETRY, channel.name
         while True:
             try:
                 self._why[name] = await look()
@@ -44,9 +44,12 @@ class Privacy:
                 self._why[name] = error.message
             except KairosError as error:
                 self._why[name] = error.message
+                channel.tried.set()
                 await self._clock.sleep(pause.total_seconds())
                 pause = min(2 * pause, LAST_RETRY)
                 continue
             if not self._why[name]:
                 self.proven.add(name)
+                channel.private = True
+            channel.tried.set()
             return

@@ -34,6 +34,7 @@ TASKS_MAX = 4  # commands of runs that nobody waits for, at the same time
 OUTPUT_MAX = 2_100_000  # characters of the output that the file keeps
 RESULT_MAX = 16_000  # characters that the row keeps
 STORE_RETRY = 30  # seconds
+END_SECONDS = 6.0  # in which a command that is cancelled has ended
 FOLDER = "tasks"
 
 
@@ -75,10 +76,6 @@ class Tasks:
         """For the tools of a run; None for one that the owner waits for."""
         return None if run.trigger == "owner" else RunTasks(self, run)
 
-    def running(self, run: str) -> bool:
-        """Whether the run has something in the background."""
-        return any(job.run.id == run and job.task is not None for job in self._jobs)
-
     async def rest(self, run: str, seconds: int) -> None:
         """Sleeps for a run that asked for it, until something of it in the background has ended."""
         alarm = self._alarms.setdefault(run, Alarm(self._clock))
@@ -89,6 +86,12 @@ class Tasks:
         for job in tuple(self._jobs):
             if job.handle is not None and run in (None, job.run.id):
                 job.handle.cancel()
+
+    async def end(self, run: str) -> None:
+        """Ends the commands of `run`; returns when they have ended, or do not in time."""
+        self.stop(run)
+        if handles := [job.handle for job in self._jobs if job.handle is not None and job.run.id == run]:
+            await asyncio.wait(handles, timeout=END_SECONDS)
 
     async def carry(self, run: Run, errand: Errand) -> Outcome | Task:
         """See `ports.Background`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,6 +41,11 @@ class Terms:
         self._superuser = superuser
         self._open: set[str] = set()
         self._narrowed: dict[str, Narrowing] = {}
+        self._changed: Callable[[], None] = lambda: None
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Has it called whenever runs may have come to be allowed less."""
+        self._changed = changed
 
     def policy(self, workspace: str) -> Policy:
         """The owner's policy, narrowed by what the workspace's own file was found to say."""
@@ -77,16 +82,19 @@ class Terms:
     def close(self) -> tuple[str, ...]:
         """No workspace is open any more; returns those that were."""
         were, self._open = tuple(sorted(self._open)), set()
+        self._changed()
         return were
 
     def shut(self, workspace: str) -> None:
         """The workspace is not open any more."""
         self._open.discard(workspace)
+        self._changed()
 
     async def look(self, files: Files, workspace: Workspace, *, trusted: bool) -> Narrowing:
         """Reads the workspace's own policy file as it is now, for the runs to come."""
         found = await asyncio.to_thread(narrowing_of, files, workspace.path, trusted=trusted)
         self._narrowed[workspace.name] = found
+        self._changed()
         return found
 
 

@@ -68,8 +68,13 @@ class Job:
         return None not in self.codes.values()
 
     def kill(self) -> None:
-        for pid in (*self.groups, *(self.proxies if self.leaving else ())):
+        for pid in self.groups:
             processes.kill_group(pid)
+
+    def stop(self) -> None:
+        """Kills it, once its way out is being closed."""
+        self.dismiss()
+        self.kill()
 
     def note_end(self, pid: int, status: int) -> None:
         """A process has ended, perhaps one of ours."""
@@ -80,7 +85,7 @@ class Job:
             processes.kill_group(pid)
 
     def dismiss(self) -> None:
-        """Lets its proxies give their account and end, now that the commands have ended; killed after three seconds."""
+        """Has its proxies give their account and end, at once; killed after three seconds."""
         if not self.leaving:
             self.leaving, self.deadline = True, time.monotonic() + 3.0
             for pid in self.proxies:
@@ -201,11 +206,11 @@ class Server:
     def _accept(self, request: dict[str, Any]) -> None:
         if "cancel" in request:
             if job := self.jobs.get(request["cancel"]):
-                job.kill()
+                job.stop()
             return
         if "cancel_all" in request:
             for job in self.jobs.values():
-                job.kill()
+                job.stop()
             return
         try:
             self._start(request)
@@ -232,8 +237,8 @@ class Server:
                 job.groups.add(pid)
                 source = after
         except (OSError, ValueError) as error:
-            job.leaving = True
-            job.kill()
+            for pid in (*job.groups, *job.proxies):
+                processes.kill_group(pid)
             self._release(job)
             for descriptor in (stdout, stderr, *job.proxies.values()):
                 os.close(descriptor)
@@ -268,7 +273,9 @@ class Server:
             if now >= job.deadline:
                 job.timed_out = job.timed_out or not job.ended
                 job.deadline = now + 1.0  # a process in an uninterruptible wait dies late: ask again, do not spin
-                job.kill()
+                for pid in job.proxies if job.leaving else ():
+                    processes.kill_group(pid)
+                job.stop()
 
     def _watch(self) -> None:
         """Kills jobs with too many processes, where the kernel does not see to it.

@@ -11,7 +11,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class ProcessExecutor:
         self._link: _Link | None = None
         self._starting = asyncio.Lock()
 
-    async def run(self, *launches: Launch) -> Outcome:
+    async def run(self, *launches: Launch, ended: Callable[[Outcome], None] | None = None) -> Outcome:
         """Runs a pipeline to its end and reaps its process groups, also when cancelled. Raises `ExecutorError`.
 
         See the port: one launch is a pipeline too.
@@ -52,8 +52,11 @@ class ProcessExecutor:
             return await asyncio.shield(answer)
         except asyncio.CancelledError:
             link.cancel(number)
-            await asyncio.wait({answer}, timeout=CLOSE_SECONDS)
+            await _surely(answer)
             raise
+        finally:
+            if ended is not None and answer.done() and answer.exception() is None:
+                ended(answer.result())
 
     async def end_all(self) -> None:
         """Kills every job; the process too, where it does not answer, since they all die with it."""
@@ -178,6 +181,15 @@ class _Link(asyncio.Protocol):
             answer.exception()
         else:
             answer.set_result(_decode(message))
+
+
+async def _surely(answer: asyncio.Future[Outcome]) -> None:
+    """Waits until it is there, for a while, whoever cancels once more meanwhile: the caller is cancelled anyway."""
+    now = asyncio.get_running_loop().time
+    until = now() + CLOSE_SECONDS
+    while not answer.done() and (left := until - now()) > 0:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({answer}, timeout=left)
 
 
 async def _start() -> _Link:

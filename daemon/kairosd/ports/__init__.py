@@ -39,7 +39,7 @@ from kairosd.ports.tools import (
     ToolServices,
     Wish,
 )
-from kairosd.ports.world import Clock, Deps, Intake, Model, Notifier, Trigger
+from kairosd.ports.world import Clock, Correspondent, Deps, Heard, Intake, Model, Notifier, Trigger
 
 __all__ = [
     "DOOR",
@@ -48,6 +48,7 @@ __all__ = [
     "Blobs",
     "Claim",
     "Clock",
+    "Correspondent",
     "Commands",
     "Decisions",
     "Deps",
@@ -58,6 +59,7 @@ __all__ = [
     "Files",
     "Finish",
     "Git",
+    "Heard",
     "Grants",
     "Index",
     "Intake",

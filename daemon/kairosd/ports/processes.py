@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -88,11 +88,12 @@ class Outcome:
 class Executor(Protocol):
     """The small process that alone starts programs."""
 
-    async def run(self, *launches: Launch) -> Outcome:
+    async def run(self, *launches: Launch, ended: Callable[[Outcome], None] | None = None) -> Outcome:
         """Runs a pipeline, each launch reading what the one before it writes; waits for all, as a shell does.
 
         The outcome has the code and the stdout of the last, and the stderr of all as it came. The shortest `timeout`
-        and the smallest limits hold for the whole. Every process group is reaped, also when cancelled.
+        and the smallest limits hold for the whole. Every process group is reaped, also when cancelled: then `ended`
+        alone is told the outcome, which it is told otherwise too.
         Raises `ExecutorError`; then nothing of the pipeline is left running.
         """
 
@@ -108,7 +109,7 @@ class Sandbox(Protocol):
 
     name: str
 
-    async def run(self, *jobs: Job) -> Outcome:
+    async def run(self, *jobs: Job, ended: Callable[[Outcome], None] | None = None) -> Outcome:
         """Runs a pipeline as `Executor.run` does, each job in a sandbox of its own.
 
         Raises `SandboxError` when the canary did not hold, `ExecutorError` when the executor died.

@@ -18,7 +18,7 @@ import platform
 import pwd
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from kairosd.errors import SandboxError
@@ -79,7 +79,7 @@ class Bubblewrap:
         self._checked = False
         self._reason: SandboxError | None = None
 
-    async def run(self, *jobs: Job) -> Outcome:
+    async def run(self, *jobs: Job, ended: Callable[[Outcome], None] | None = None) -> Outcome:
         """Runs a pipeline, each job in a sandbox of its own, joined by real pipes.
 
         bwrap holds a job's ends of the pipes until it ends: a program that closes its stdout early and goes on is
@@ -89,7 +89,7 @@ class Bubblewrap:
         await self.check()
         if self._reason is not None:
             raise SandboxError(self._reason.message, fix=self._reason.fix)
-        return await self._run(*jobs)
+        return await self._run(*jobs, ended=ended)
 
     async def check(self) -> str | None:
         """Runs the canary once and remembers the answer: None = it holds, else the reason with its fix."""
@@ -102,8 +102,8 @@ class Bubblewrap:
                 self._checked = True
         return None if self._reason is None else str(self._reason)
 
-    async def _run(self, *jobs: Job) -> Outcome:
-        return await self._executor.run(*map(self._launch, jobs))
+    async def _run(self, *jobs: Job, ended: Callable[[Outcome], None] | None = None) -> Outcome:
+        return await self._executor.run(*map(self._launch, jobs), ended=ended)
 
     def _launch(self, job: Job) -> Launch:
         program = shutil.which("bwrap", path=SEARCH)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kairosd.errors import SandboxError
@@ -19,8 +19,9 @@ class NoSandbox:
     def __init__(self, reason: str = REASON) -> None:
         self._reason = reason
 
-    async def run(self, *jobs: Job) -> Outcome:
+    async def run(self, *jobs: Job, ended: Callable[[Outcome], None] | None = None) -> Outcome:
         """Raises `SandboxError` with the reason."""
+        del ended
         raise SandboxError(self._reason, fix=f"{jobs[0].argv[0]} needs Linux with bubblewrap")
 
     async def check(self) -> str | None:

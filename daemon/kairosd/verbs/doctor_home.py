@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from kairosd.config import NtfySection, access_token, api_key
+from kairosd.config import NtfySection, access_token, answers_token, api_key
 from kairosd.errors import ConfigError
 from kairosd.store.journal_files import Verified, verify
 from kairosd.store.migrate import HEAD, REVISIONS
@@ -61,6 +61,7 @@ def _keys(subject: Subject) -> Iterator[Finding]:
         try:
             if isinstance(notifier, NtfySection):
                 access_token(notifier, subject.environment)
+                answers_token(notifier, subject.environment)
         except ConfigError as error:
             yield fail(f"the token of [notifiers.{name}]: {error.message}", error.fix or "")
 
