@@ -3,7 +3,8 @@
     python -m bench.footprint [--seconds N] [--save]
 
 The daemon watches two repositories of 5,000 files with the hooks listening and one ntfy notifier, and has made ten
-decisions. The floors are a bare import of the packages it is built on, and `python -c pass`.
+decisions. The floors are a bare import of the packages it is built on, and `python -c pass`. The aim for memory is that
+of the daemon's process; the executor's two, which are there for 20 s after its last job, stand beside it.
 """
 
 from __future__ import annotations
@@ -73,11 +74,11 @@ def memory(pid: int) -> list[Memory]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of the family so far."""
+    """User and system time of the family so far, and of those of it that have ended."""
     ticks = 0
     for one in family(pid):
         fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
+        ticks += sum(map(int, fields[11:15]))
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
@@ -260,16 +261,12 @@ def lines(found: Mapping[str, Any]) -> list[Line]:
     """What was measured, the floor beside it, the aim, and whether it was reached."""
     idle_, bare = found["idle"], found["bare_import"]
     ready, status, nothing = found["ready_seconds"], found["status_seconds"], found["python_pass_seconds"]
-    more, late, times = idle_["rss_mb"] - bare["rss_mb"], ready - bare["seconds"], status / nothing
-    rate = idle_["wake_ups_per_second"]
+    own, *others = idle_["rss_mb_by_process"]
+    more, late, times = own - bare["rss_mb"], ready - bare["seconds"], status / nothing
+    rate, executor = idle_["wake_ups_per_second"], f"and {sum(others):.1f} MB of the executor" if others else ""
     return [
-        (
-            "idle RSS",
-            f"{idle_['rss_mb']} MB",
-            f"bare import {bare['rss_mb']} MB",
-            f"{more:+.1f} MB (aim +10)",
-            more <= 10,
-        ),
+        ("idle RSS", f"{own} MB", f"bare import {bare['rss_mb']} MB", f"{more:+.1f} MB (aim +10)", more <= 10),
+        ("in all", f"{idle_['rss_mb']} MB", executor, "", True),
         ("idle PSS", f"{idle_['pss_mb']} MB", f"bare import {bare['pss_mb']} MB", "", True),
         ("CPU", f"{idle_['cpu_seconds']} s", f"in {idle_['seconds']} s", "", True),
         ("wake-ups", f"{rate}/s", "", "aim 5/s", rate <= 5),

@@ -262,6 +262,7 @@ class Setup:
     failures: bool = False  # whether a part or a run may break
     engines: int = 0
     privacy: Privacy = field(default_factory=lambda: Privacy([], ManualClock()))
+    channels: list[Channel] = field(default_factory=list)  # besides the screen
 
     def __post_init__(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
@@ -311,6 +312,7 @@ class Setup:
             bench = self._wire(replace(opened.stores, **hooked))
             async with bench.working(housekeeping):
                 yield bench
+            bench.engine.memory.close()
         finally:
             await opened.close()
         if not self.failures:
@@ -322,7 +324,7 @@ class Setup:
         files, sandbox = LocalFiles(), self.sandbox
         places = {one.name: Place(one, Repository(sandbox, files, workspace=one)) for one in ground.config.workspaces}
         screen = Channel("screen", Severity.LOW, lambda: None)  # type: ignore[arg-type, return-value]
-        outbox = Outbox(stores.notices, stores.approvals, clock=self.clock, channels=[screen])
+        outbox = Outbox(stores.notices, stores.approvals, clock=self.clock, channels=[screen, *self.channels])
         author = Authorship("Ada", "ada@example.org", repositories=[])
         outside = Outside(files, ProcessExecutor(), sandbox, places, self.checkouts, self, outbox, author, self.privacy)  # type: ignore[arg-type]
         controls = Controls(

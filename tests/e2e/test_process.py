@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -54,6 +55,26 @@ def test_sigterm_ends_it_with_0_within_ten_seconds(daemon: Daemon, brain: Brain)
     daemon.start()
     daemon.wait_for(lambda: daemon.json("runs")[0]["state"] == "done_unchecked", "the run is taken up again")
     assert "Begin the engine" in daemon.json("runs")[0]["result"]
+
+
+def test_what_runs_dreams_and_questions_need_is_loaded_by_the_first_of_them(daemon: Daemon) -> None:
+    """The memory of an idle daemon and its way to ready hang on it: bench/footprint.py."""
+    runs = {"app.running", "engine.runs", "engine.ending", "engine.ledger", "engine.guide"}
+    dreams = {"app.dreams", "engine.dream", "engine.keeping", "core.dream_checks"}
+    questions = {"engine.undo", "engine.why", "engine.conversation"}
+    looks = {"engine.remembering", "engine.indexing", "store.search", "core.search"}
+
+    def loaded() -> set[str]:
+        return set(re.findall(r"^import 'kairosd\.([\w.]+)'", daemon.log.read_text(), re.MULTILINE))
+
+    daemon.start(env={"PYTHONVERBOSE": "1"})
+    daemon.status()
+    assert "engine.dispatch" in loaded()
+    assert not loaded() & (runs | dreams | questions | looks)
+    daemon.kairos("tell", "what changed in the last commit?", check=True)
+    daemon.kairos("why", daemon.json("runs")[0]["id"], check=True)
+    assert loaded() >= runs | {"engine.why", "engine.conversation"}
+    assert not loaded() & {"app.dreams", "engine.dream", "engine.keeping"}
 
 
 def test_paused_means_paused_also_after_a_restart(daemon: Daemon, brain: Brain, tmp_path: Path) -> None:

@@ -36,9 +36,12 @@ def test_what_only_the_executors_process_needs_stays_there(childs: str) -> None:
 
 
 def test_modules_that_the_libraries_only_ask_for_stay_out() -> None:
-    loaded = _run(f"{CONTROL}\nprint(*(name for name, module in sys.modules.items() if module is not None))")
+    serves = "import kairosd.http.server"
+    loaded = _run(f"{CONTROL}\n{serves}\nprint(*(name for name, module in sys.modules.items() if module is not None))")
     assert "fastapi.routing" in loaded
-    assert not [name for name in loaded if name.startswith(("pydantic.v1", "httpx._main", "rich"))]
+    assert "uvicorn.server" in loaded
+    seldom = ("pydantic.v1", "httpx._main", "rich", "click", "multiprocessing")
+    assert not [name for name in loaded if name.startswith(seldom)]
 
 
 def test_models_nobody_uses_are_not_built_and_the_others_judge_as_ever() -> None:

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -95,6 +96,7 @@ class Daemon:
             ground = self._on_record(ground, stack)
             outside = open_outside(ground, (sandbox, executor), stack=stack)
             engine = self._wire(ground, outside)
+            stack.push_async_callback(asyncio.to_thread, engine.memory.close)
             await self._recover(ground, engine)
             sights = asyncio.gather(self._look_first(canary, engine))
             stack.callback(sights.cancel)
@@ -161,6 +163,7 @@ class Daemon:
         self._parts += [("notices", outside.outbox.run), ("privacy of channels", outside.privacy.run)]
         self._parts.append(("runs", engine.dispatcher.run))
         self._parts.append(("emergency stop", engine.emergency.run))
+        self._parts.append(("answers from afar", partial(engine.replies.run, engine.desk.answer)))
         for name, initiative in engine.initiatives.items():
             self._parts.append((f"initiative {name or '(no workspace)'}", initiative.run))
         self._parts += [("housekeeping", engine.housekeeping.run), ("dream", engine.memory.dreamer.run)]

@@ -4,59 +4,57 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kairosd import wire
 from kairosd.app.ground import Controls, Engine, Ground, Outside
+from kairosd.app.late import late
 from kairosd.app.memory import build_memory, build_recollection
 from kairosd.app.toolbox import Toolbox
-from kairosd.config import Config, NtfySection, access_token, api_key
+from kairosd.config import NtfySection, access_token, answers_token, api_key
 from kairosd.core.journal import Note
 from kairosd.core.json import JsonObject
 from kairosd.core.modes import Modes
 from kairosd.core.runs import Run
 from kairosd.core.secrets import Scrubber
 from kairosd.engine.absence import Absence
-from kairosd.engine.appraisal import Appraisal
 from kairosd.engine.asking import Asking
+from kairosd.engine.bases import drop_bases
 from kairosd.engine.breakers import Breakers
 from kairosd.engine.deciding import Decider, Route
 from kairosd.engine.desk import Office, OwnersDesk
 from kairosd.engine.dispatch import Dispatcher
-from kairosd.engine.dream_asking import Consolidation
 from kairosd.engine.dreaming import Dreamer
-from kairosd.engine.ending import Ending, EndingDeps
-from kairosd.engine.gate import Gate
-from kairosd.engine.guarding import Guard
-from kairosd.engine.handover import Handover
+from kairosd.engine.hints import Hints
 from kairosd.engine.housekeeping import Housekeeping
 from kairosd.engine.inbox import Inbox
 from kairosd.engine.incidents import Incidents
-from kairosd.engine.indexing import Indexer
 from kairosd.engine.initiative import Initiative, Settings, Surroundings
-from kairosd.engine.ledger import Ledger, Questions
-from kairosd.engine.limits import Limits
-from kairosd.engine.news import News
-from kairosd.engine.prefixes import PrefixWatch
 from kairosd.engine.purses import Purses
 from kairosd.engine.quarantine import Quarantine
-from kairosd.engine.remembering import Remembering
+from kairosd.engine.replies import Replies
 from kairosd.engine.signals import Feed
 from kairosd.engine.stopping import EmergencyStop, Reins
 from kairosd.engine.tasks import Tasks
 from kairosd.engine.terms import Terms
 from kairosd.engine.tooling import Tooling
-from kairosd.engine.undo import Undo
 from kairosd.errors import ConfigError
 from kairosd.models.prices import tariff_of
 from kairosd.ports import Model
 from kairosd.store.retention import carry_out, folder_sizes, plan_sweep
+
+if TYPE_CHECKING:
+    from kairosd.app.running import Running
+    from kairosd.engine.appraisal import Appraisal
+    from kairosd.engine.indexing import Indexer
+    from kairosd.engine.undo import Undo
 
 DIGEST_HINTS = 800  # characters of memory that a deciding model is shown
 
@@ -74,6 +72,17 @@ class Trunk:
     initiatives: dict[str | None, Initiative]
     absence: Absence
     modes: Modes
+    terms: Terms
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """What runs have in common with deciding."""
+
+    asking: Asking
+    quarantine: Quarantine
+    remembering: Hints
+    terms: Terms
 
 
 def build_engine(ground: Ground, outside: Outside, *, controls: Controls) -> Engine:
@@ -87,15 +96,20 @@ def build_engine(ground: Ground, outside: Outside, *, controls: Controls) -> Eng
     asking = ground.seams.asking(build_asking(ground, outside, breakers=breakers))
     quarantine = Quarantine(asking, partial(choose_model, outside, breakers, name=config.roles.decide))
 
+    replies = Replies(stores.approvals, clock, outbox=outside.outbox)
+
     def ended(workspace: str) -> None:
         outside.outbox.ring()
+        replies.ring()
         inbox.wake(workspace)
 
     recollection = build_recollection(ground, scrub=Scrubber(own_secrets(ground)))
-    tooling = build_tooling(ground, outside, asking=asking, quarantine=quarantine, remembering=recollection.remembering)
+    terms = Terms(config.policy, config.workspaces, superuser=os.geteuid() == 0)
+    kit = Kit(asking, quarantine, recollection.remembering, terms)
+    tooling = build_tooling(ground, outside, kit=kit)
     dispatcher = Dispatcher(tooling, outside.places, ended=ended, paused=lambda: ground.condition.paused)
     modes = Modes(config.initiative.mode, config.initiative.triggers.model_dump())
-    trunk = Trunk(ground, outside, asking, tooling, dispatcher, inbox, initiatives, absence, modes)
+    trunk = Trunk(ground, outside, asking, tooling, dispatcher, inbox, initiatives, absence, modes, terms)
     build_initiatives(trunk)
     reins = Reins(
         stores=stores, clock=clock, files=outside.files, mark=ground.place.stop_mark, dispatcher=dispatcher,
@@ -104,14 +118,13 @@ def build_engine(ground: Ground, outside: Outside, *, controls: Controls) -> Eng
     emergency = EmergencyStop(reins)
     housekeeping = Housekeeping(
         stores, clock, dispatcher=dispatcher, initiatives=initiatives.values(),
-        sweep=lambda: sweep(ground, ending=tooling.ending, indexer=recollection.indexer),
+        sweep=lambda: sweep(ground, outside, indexer=recollection.indexer),
     )  # fmt: skip
     dreams = partial(choose_model, outside, breakers, name=config.roles.dream or config.roles.act)
-    memory = build_memory(
-        ground, outside, absence=absence, recollection=recollection, consolidation=Consolidation(asking, dreams)
-    )
-    desk, terms = build_desk(trunk, emergency, controls=controls, dreamer=memory.dreamer), tooling.ledger.gate.terms
-    return Engine(asking, dispatcher, emergency, initiatives, inbox, housekeeping, desk, tooling.feed, terms, memory)
+    memory = build_memory(ground, outside, absence=absence, recollection=recollection, thinking=(asking, dreams))
+    desk = build_desk(trunk, emergency, controls=controls, dreamer=memory.dreamer)
+    feed = tooling.feed
+    return Engine(asking, dispatcher, emergency, initiatives, inbox, housekeeping, desk, feed, terms, memory, replies)
 
 
 def build_initiatives(trunk: Trunk) -> None:
@@ -132,7 +145,7 @@ def build_initiatives(trunk: Trunk) -> None:
     around = Surroundings(
         stores=ground.stores, clock=ground.clock, files=outside.files, address=outside.outbox.address,
         decider=Decider(ground.stores, ground.clock, asking=asking, route=route, hints=hints), concluded=concluded,
-        paused=lambda: ground.condition.paused, level=trunk.tooling.ledger.gate.terms.level, tell=outside.outbox.queue,
+        paused=lambda: ground.condition.paused, level=trunk.terms.level, tell=outside.outbox.queue,
         quarantine=trunk.tooling.quarantine, purses=asking.purses, breakers=asking.breakers,
         decides=config.roles.decide,
     )  # fmt: skip
@@ -147,19 +160,29 @@ def build_desk(trunk: Trunk, emergency: EmergencyStop, *, controls: Controls, dr
     ground, outside, asking, tooling = trunk.ground, trunk.outside, trunk.asking, trunk.tooling
     stores, clock = ground.stores, ground.clock
     workspaces = {one.name: one for one in ground.config.workspaces}
-    undo = Undo(stores, clock, checkouts=outside.checkouts, files=outside.files, workspaces=workspaces)
+
+    def undo() -> Undo:
+        module = importlib.import_module("kairosd.engine.undo")
+        made: Undo = module.Undo(stores, clock, checkouts=outside.checkouts, files=outside.files, workspaces=workspaces)
+        return made
+
+    def appraisal() -> Appraisal:
+        module = importlib.import_module("kairosd.engine.appraisal")
+        made: Appraisal = module.Appraisal(stores, clock, trunk.modes, controls.edit_trigger)
+        return made
+
     office = Office(
         stores=stores, clock=clock, files=outside.files, feed=tooling.feed, inbox=trunk.inbox,
         dispatcher=trunk.dispatcher, emergency=emergency, checkouts=outside.checkouts, initiatives=trunk.initiatives,
-        undo=undo, workspaces=workspaces,
+        undo=late(undo), workspaces=workspaces,
         repositories={name: place.repository for name, place in outside.places.items()},
         queue=outside.outbox.queue, sizes=lambda: folder_sizes(ground.place),
         status=lambda: {
             **status_of(ground, asking), "channels": outside.privacy.view(), "last_dream": dreamer.last
         },
         private_channels=outside.privacy.proven, reload=controls.reload, edit_workspace=controls.edit_workspace,
-        edit_level=controls.edit_level, terms=tooling.ledger.gate.terms,
-        appraisal=Appraisal(stores, clock, trunk.modes, controls.edit_trigger),
+        edit_level=controls.edit_level, terms=trunk.terms,
+        appraisal=late(appraisal),
         pause=ground.condition.pause, purses=asking.purses, seen=trunk.absence.seen,
     )  # fmt: skip
     return OwnersDesk(office)
@@ -188,49 +211,33 @@ def build_asking(ground: Ground, outside: Outside, *, breakers: Breakers) -> Ask
     return Asking(purses, breakers, tariffs=tariff_of)
 
 
-def build_tooling(
-    ground: Ground, outside: Outside, *, asking: Asking, quarantine: Quarantine, remembering: Remembering
-) -> Tooling:
+def build_tooling(ground: Ground, outside: Outside, *, kit: Kit) -> Tooling:
     """What every run works with."""
     stores, clock, config, outbox = ground.stores, ground.clock, ground.config, outside.outbox
-    feed = Feed()
-    gate, scrub = build_gate(config), Scrubber(own_secrets(ground))
-    questions = Questions(outbox.address, expires := timedelta(seconds=config.approval_expires_seconds))
+    feed, scrub = Feed(), Scrubber(own_secrets(ground))
 
     def model(run: Run) -> Model:
         name = config.roles.escalate if run.escalated else config.roles.act
-        return choose_model(outside, asking.breakers, name=name)
+        return choose_model(outside, kit.asking.breakers, name=name)
 
-    ending = EndingDeps(
-        stores=stores, clock=clock, checkouts=outside.checkouts, feed=feed, address=outbox.address, expires=expires,
-        workspaces={one.name: one for one in config.workspaces},
-        evaluate=ground.seams.evaluate,
-        handover=ground.seams.handover(
-            Handover(
-                stores, clock, outside.checkouts, files=outside.files, terms=gate.terms, author=outside.author,
-                guard=Guard(stores, clock, outside.checkouts, gate.terms, questions, scrub),
-            )
-        ),
-    )  # fmt: skip
+    @cache
+    def running() -> Running:
+        module = importlib.import_module("kairosd.app.running")
+        built: Running = module.build_running(ground, outside, terms=kit.terms, feed=feed, scrub=scrub)
+        return built
+
     return Tooling(
-        stores=stores, clock=clock, asking=asking,
+        stores=stores, clock=clock, asking=kit.asking,
         model=model,
         files=outside.files, sandbox=outside.sandbox, tools=Toolbox(ground.seams.tool), checkouts=outside.checkouts,
-        ending=Ending(ending), feed=feed, quarantine=quarantine,
-        limits=Limits(config.limits.run_turns, config.limits.run_tokens, config.limits.run_seconds),
-        prefixes=PrefixWatch(stores, clock),
-        ledger=Ledger(stores, gate, clock=clock, questions=questions, scrub=scrub),
-        remembering=ground.seams.remembering(remembering),
+        ending=late(lambda: running().ending), feed=feed, quarantine=kit.quarantine,
+        limits=late(lambda: running().limits), prefixes=late(lambda: running().prefixes),
+        ledger=late(lambda: running().ledger),
+        remembering=ground.seams.remembering(kit.remembering),
         tasks=Tasks(stores, clock, files=outside.files, state=ground.place.state, scrub=scrub),
-        news=News(stores, clock),
+        news=late(lambda: running().news), outlets=late(lambda: running().outlets),
         tell=outbox.tell, author=outside.author,
     )  # fmt: skip
-
-
-def build_gate(config: Config) -> Gate:
-    """The gate over what each workspace is granted."""
-    terms = Terms(config.policy, config.workspaces, superuser=os.geteuid() == 0)
-    return Gate(config.policy, terms=terms)
 
 
 def own_secrets(ground: Ground) -> set[str]:
@@ -238,16 +245,15 @@ def own_secrets(ground: Ground) -> set[str]:
     config, environment = ground.config, ground.environment
     found = {secret.decode("utf-8", "replace") for secret in config.github_secrets}
     readers = [partial(api_key, section, environment) for section in config.models.values()]
-    readers += [
-        partial(access_token, one, environment) for one in config.notifiers.values() if isinstance(one, NtfySection)
-    ]
+    phones = [one for one in config.notifiers.values() if isinstance(one, NtfySection)]
+    readers += [partial(token, one, environment) for one in phones for token in (access_token, answers_token)]
     for read in readers:
         with contextlib.suppress(ConfigError):  # `doctor` and the part that needs it say so
             found.add(read() or "")
     return found
 
 
-async def sweep(ground: Ground, *, ending: Ending, indexer: Indexer) -> None:
+async def sweep(ground: Ground, outside: Outside, *, indexer: Indexer) -> None:
     """Applies `[retention]` in a thread, and takes away what ended runs have left in the owners' repositories."""
 
     def work() -> list[Path]:
@@ -261,7 +267,7 @@ async def sweep(ground: Ground, *, ending: Ending, indexer: Indexer) -> None:
         await ground.stores.state.note(Note("daemon.swept", data={"things": len(done)}), ground.clock.now())
     if expired := [path.stem for path in done if path.parent == ground.place.transcripts]:
         await indexer.expire(expired)
-    await ending.drop_bases()
+    await drop_bases(ground.config.workspaces, ground.stores, checkouts=outside.checkouts)
 
 
 def status_of(ground: Ground, asking: Asking) -> JsonObject:

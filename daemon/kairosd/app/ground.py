@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kairosd import wire
 from kairosd.config import Config, Environment
@@ -18,21 +19,24 @@ from kairosd.engine.condition import Condition
 from kairosd.engine.desk import OwnersDesk
 from kairosd.engine.dispatch import Dispatcher
 from kairosd.engine.dreaming import Dreamer
-from kairosd.engine.handover import Handover
+from kairosd.engine.hints import Hints
 from kairosd.engine.housekeeping import Housekeeping
 from kairosd.engine.inbox import Inbox
 from kairosd.engine.initiative import Initiative
-from kairosd.engine.keeping import Keeper
-from kairosd.engine.memory_desk import MemoryDesk
 from kairosd.engine.notices import Outbox
 from kairosd.engine.privacy import Privacy
-from kairosd.engine.remembering import Remembering
+from kairosd.engine.replies import Replies
 from kairosd.engine.repository import Place
 from kairosd.engine.signals import Feed
 from kairosd.engine.stopping import EmergencyStop
 from kairosd.engine.terms import Terms
 from kairosd.models.book import ModelBook
 from kairosd.ports import Clock, Executor, Files, MemoryStore, Sandbox, Stores, Tool
+
+if TYPE_CHECKING:  # they are loaded when they are first used
+    from kairosd.engine.handover import Handover
+    from kairosd.engine.keeping import Keeper
+    from kairosd.engine.memory_desk import MemoryDesk
 
 Part = Callable[[], Awaitable[None]]
 
@@ -45,7 +49,7 @@ class Seams:
     asking: Callable[[Asking], Asking] = lambda real: real
     tool: Callable[[Tool], Tool] = lambda real: real
     handover: Callable[[Handover], Handover] = lambda real: real
-    remembering: Callable[[Remembering], Remembering] = lambda real: real
+    remembering: Callable[[Hints], Hints] = lambda real: real
     evaluate: Callable[[Sequence[JsonObject], Sight], Awaitable[tuple[JsonObject, ...]]] = evaluate
 
 
@@ -96,6 +100,7 @@ class Memory:
     dreamer: Dreamer
     desk: MemoryDesk
     keeper: Keeper
+    close: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +117,4 @@ class Engine:
     feed: Feed
     terms: Terms
     memory: Memory
+    replies: Replies

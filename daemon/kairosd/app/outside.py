@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
+from typing import cast
 
 from kairosd.app.ground import Ground, Outside
-from kairosd.config import Environment, NtfySection, access_token, api_key
+from kairosd.config import Environment, NtfySection, access_token, answers_token, api_key
 from kairosd.core.notices import Severity
 from kairosd.engine.authorship import Authorship
 from kairosd.engine.checkouts import Checkouts
@@ -21,7 +23,7 @@ from kairosd.models.deps import ModelDeps
 from kairosd.models.partial import Progress
 from kairosd.models.weights import Weights, weights_of
 from kairosd.notifiers.deps import NotifierDeps
-from kairosd.ports import Executor, Notifier, Sandbox
+from kairosd.ports import Correspondent, Executor, Heard, Notifier, Sandbox
 from kairosd.system.files import LocalFiles
 from kairosd.system.network import NetworkSettings
 from kairosd.wire import Home
@@ -69,10 +71,20 @@ def open_channel(ground: Ground, name: str, *, network: NetworkSettings) -> Chan
     section = ground.config.notifiers[name]
 
     def build() -> Notifier:
-        token = access_token(section, ground.environment) if isinstance(section, NtfySection) else None
+        token = answering = None
+        if isinstance(section, NtfySection):
+            token, answering = access_token(section, ground.environment), answers_token(section, ground.environment)
         module = importlib.import_module(f"kairosd.notifiers.{name}")
-        notifier: Notifier = module.build(section, NotifierDeps(ground.clock, token or "", network))
+        notifier: Notifier = module.build(section, NotifierDeps(ground.clock, token or "", answering or "", network))
         return notifier
+
+    async def answers(since: str) -> AsyncGenerator[Heard, None]:
+        notifier = cast("Correspondent", build())
+        try:
+            async for heard in notifier.answers(since):
+                yield heard
+        finally:
+            await notifier.close()
 
     async def strangers() -> str:
         """Without a token there is nothing to try, and no client to load."""
@@ -86,8 +98,10 @@ def open_channel(ground: Ground, name: str, *, network: NetworkSettings) -> Chan
         return found
 
     least = Severity[str(getattr(section, "min_severity", "normal")).upper()]
-    look = strangers if isinstance(section, NtfySection) else None
-    return Channel(name, least, build, silent=name == "log", strangers=look)
+    phone = isinstance(section, NtfySection)
+    listen = answers if isinstance(section, NtfySection) and section.answers else None
+    look = strangers if phone else None
+    return Channel(name, least, build, silent=name == "log", strangers=look, answers=listen)
 
 
 async def fetch_missing_model(ground: Ground) -> None:

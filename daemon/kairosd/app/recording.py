@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from kairosd.app.ground import Ground, Outside, Seams
 from kairosd.core.exchanges import mark
@@ -13,8 +13,7 @@ from kairosd.engine.asking import Asking
 from kairosd.engine.checkouts import Checkouts
 from kairosd.engine.checks import Sight, evaluate
 from kairosd.engine.exchanges import MODEL_FACTS, Recorder
-from kairosd.engine.handover import Handover
-from kairosd.engine.remembering import Remembering
+from kairosd.engine.hints import Hints
 from kairosd.engine.witness import (
     SeenAsking,
     SeenCheckouts,
@@ -27,6 +26,9 @@ from kairosd.engine.witness import (
 )
 from kairosd.models.book import ModelBook
 from kairosd.ports import Files, Model, Tool
+
+if TYPE_CHECKING:  # loaded when the first run begins
+    from kairosd.engine.handover import Handover
 
 
 class SeenModels(Witness[ModelBook]):
@@ -60,7 +62,7 @@ def on_record(ground: Ground, recorder: Recorder) -> Ground:
         evaluate=evaluated,
         asking=lambda real: cast("Asking", SeenAsking(real, recorder, clock=ground.clock)),
         tool=lambda real: cast("Tool", SeenTool(real, recorder)),
-        remembering=lambda real: cast("Remembering", SeenMemory(real, recorder)),
+        remembering=lambda real: cast("Hints", SeenMemory(real, recorder)),
         handover=lambda real: cast("Handover", SeenHandover(real, recorder)),
     )
     return replace(ground, seams=seams)

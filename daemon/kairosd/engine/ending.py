@@ -11,7 +11,7 @@ from datetime import timedelta
 from kairosd.core.ids import mint
 from kairosd.core.json import JsonObject
 from kairosd.core.notices import Notice, NoticeDraft, Severity
-from kairosd.core.runs import ENDED, Approval, ApprovalState, ParkedOn, Run, RunState
+from kairosd.core.runs import Approval, ApprovalState, ParkedOn, Run, RunState
 from kairosd.core.workspaces import Workspace
 from kairosd.engine.checkouts import Checkouts
 from kairosd.engine.checks import Sight, evaluate
@@ -23,7 +23,7 @@ from kairosd.engine.purses import Wish
 from kairosd.engine.repository import Place
 from kairosd.engine.signals import Feed
 from kairosd.errors import CheckoutError, ExecutorError, SandboxError
-from kairosd.ports import Clock, Finish, Query, Stores, Update
+from kairosd.ports import Clock, Finish, Stores, Update
 from kairosd.prompts import text_of
 
 log = logging.getLogger("kairosd.ending")
@@ -107,18 +107,6 @@ class Ending:
         """Ends a run in the record alone, with no program: what it holds in the owner's repository goes later."""
         await self._write_end(replace(run, result=reason), RunState.CANCELLED, how="")
 
-    async def drop_bases(self) -> None:
-        """Takes the names of bases of ended runs out of the owners' repositories: a kill may have left some there."""
-        for workspace in self._d.workspaces.values():
-            try:
-                for kept in await self._checkouts.kept_bases(workspace):
-                    # A name that no run here has is another home's.
-                    for run in await self._stores.runs.find(Query(prefix=kept, limit=1)):
-                        if run.id == kept and run.state in ENDED:
-                            await self._checkouts.drop_base(run, workspace)
-            except (CheckoutError, SandboxError, ExecutorError) as error:
-                log.warning("refs/kairos/base of ended runs stays in %s: %s", workspace.name, error)
-
     def stuck(self, run: Run, reason: str) -> Park:
         """Asks the owner whether to try again what could not be done."""
         approval = self._question(run, f"{reason} Try again?", bound=run.id, rule="the run cannot go on by itself")
@@ -168,7 +156,7 @@ class Ending:
         try:
             await self._checkouts.drop_base(run, workspace)
         except (CheckoutError, SandboxError, ExecutorError) as error:
-            # The run has ended all the same; `drop_bases` comes back for the name.
+            # The run has ended all the same; engine/bases.py comes back for the name.
             log.warning("refs/kairos/base/%s stays in %s: %s", run.id, run.workspace, error)
 
 

@@ -23,6 +23,10 @@ class News:
         self._tasks = stores.tasks
         self._clock = clock
 
+    def ago(self, moment: datetime) -> str:
+        """How long `moment` is past: `3 h 12 min ago`."""
+        return f"{span(self._clock.now() - moment)} ago"
+
     async def tell(self, talk: Conversation, run: Run) -> Run:
         """Adds what is new to `talk`; the run, which has been told. What the transcript has already is not repeated."""
         if talk.torn is not None:

@@ -16,8 +16,9 @@ import struct
 from pathlib import Path
 from typing import Any, Protocol
 
-import uvicorn
+from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import Server
 
 from kairosd.errors import AlreadyRunningError, KairosError
 
@@ -29,11 +30,11 @@ BACKLOG = 256
 _PEER = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
-class QuietServer(uvicorn.Server):
+class QuietServer(Server):
     """Serves `app` on Unix sockets bound before, until `stop` or until its task is cancelled."""
 
     def __init__(self, app: Any) -> None:
-        config = uvicorn.Config(
+        config = Config(
             app, http=UnixProtocol, ws="none", lifespan="off", interface="asgi3", log_config=None, access_log=False,
             proxy_headers=False, server_header=False, date_header=False, timeout_keep_alive=int(DEADLINE),
             timeout_graceful_shutdown=STOP_SECONDS, backlog=BACKLOG,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from kairosd.core.events import Event, Tier
 from kairosd.core.json import JsonObject
@@ -15,12 +15,14 @@ from kairosd.core.messages import ToolSpec
 from kairosd.core.notices import NoticeDraft
 from kairosd.core.paths import SECRET_PATHS
 from kairosd.core.runs import Call, Run
-from kairosd.core.search import Answers, Question
 from kairosd.core.shell.plans import Plan
 from kairosd.core.tasks import Task
 from kairosd.core.triage import Triage
 from kairosd.core.workspaces import Workspace
 from kairosd.ports.processes import Commands, Files, Git, Outcome
+
+if TYPE_CHECKING:  # loaded with the index
+    from kairosd.core.search import Answers, Question
 
 
 @dataclass(frozen=True, slots=True)
