@@ -18,22 +18,6 @@ from kairosd.core.messages import ToolSpec, ToolUse
 LINES_MOST = 200  # choices of a line; a longer file takes any text, which the tool compares
 PATHS_MOST = 200
 RUNNING = re.compile(r"\b(?:run|runs|running|test|tests|pass|passes|fail|fails|output|prints?)\b", re.IGNORECASE)
-# Asked for before the answer: what has just been seen to work, or not, is described the better.
-SHOWN: JsonObject = {
-    "type": "array",
-    "minItems": 1,
-    "maxItems": 1,
-    "items": {
-        "type": "object",
-        "properties": {
-            "kind": {"const": "command_prints"},
-            "command": {"type": "string", "minLength": 1},
-            "text": {"type": "string", "minLength": 1},
-        },
-        "required": ["kind", "command", "text"],
-        "additionalProperties": False,
-    },
-}
 LOOKING = frozenset({"grep", "glob"})
 
 
@@ -43,8 +27,8 @@ class View:
 
     `tried` are calls that failed, or changed nothing, since something last changed. `places` are (path, line) of what
     is still to be done where that is known; `written` is what was put somewhere last, where more is missing elsewhere;
-    `may_finish` whether it may say that it is through, `show` that it must then give a command that shows it.
-    `tests_itself` tells that the tests are run after each change. `rewrite` is a file that is to be written whole now.
+    `may_finish` whether it may say that it is through. `tests_itself` tells that the tests are run after each change.
+    `rewrite` is a file that is to be written whole now.
     """
 
     known: Mapping[str, str]
@@ -54,7 +38,6 @@ class View:
     written: str = ""
     may_finish: bool = True
     tests_itself: bool = False
-    show: bool = False
     rewrite: str = ""
 
 
@@ -74,7 +57,7 @@ def _one(tool: ToolSpec, aim: Aim, *, view: View) -> Iterator[ToolSpec]:
         yield from _edits(tool, aim, view=view)
     elif tool.name == "finish":
         if view.may_finish:
-            yield _with(tool, keep=("checks", "answer"), checks=SHOWN) if view.show else _with(tool, keep=("answer",))
+            yield _with(tool, keep=("answer",))
     elif tool.name == "read":
         if view.unseen:
             paths: JsonObject = {"enum": list(view.unseen)}

@@ -1,4 +1,4 @@
-"""Proofs: the commands by which a project tests itself, told from its files."""
+"""Proofs: the commands by which a project tests itself, or a program shows that it starts, told from the files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 
-from kairosd.core.aims import is_test
+from kairosd.core.aims import Aim, is_test, ranked
 
 # What runners say when there was nothing to run, or nothing to run it with.
 _NOTHING_RUN = re.compile(
@@ -20,6 +20,9 @@ _RAN = re.compile(
     r"Ran [1-9]\d* tests?",
     re.IGNORECASE | re.MULTILINE,
 )
+_EXPLAINS = re.compile(r"\b(?:argparse|optparse|click|typer|commander|yargs)\b")
+_RUNNERS = {"py": "python3", "js": "node", "mjs": "node", "cjs": "node"}
+_PLAIN = re.compile(r"[\w./-]+")
 
 
 def commands_of(texts: Mapping[str, str]) -> tuple[str, ...]:
@@ -34,6 +37,17 @@ def commands_of(texts: Mapping[str, str]) -> tuple[str, ...]:
     if "go.mod" in texts:
         found.append("go test ./...")
     return (*found, *_python(texts))
+
+
+def help_of(aim: Aim, texts: Mapping[str, str]) -> tuple[str, ...]:
+    """The command by which the program that the goal is about explains itself: one that cannot start does not.
+
+    Only of a program that reads its options by a library which knows `--help`.
+    """
+    named = aim.named(tuple(texts))
+    about = next((path for path in named or ranked(aim, texts)[:1] if _EXPLAINS.search(texts[path])), "")
+    runner = _RUNNERS.get(about.rpartition(".")[2]) if _PLAIN.fullmatch(about) and not is_test(about) else None
+    return (f"{runner} {about} --help",) if runner and aim.is_change else ()
 
 
 def proves_nothing(output: str) -> bool:

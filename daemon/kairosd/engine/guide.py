@@ -20,10 +20,20 @@ from kairosd.core.json import JsonObject
 from kairosd.core.messages import TAKES_BACK, Prompt, ToolUse
 from kairosd.core.narrowing import View, narrowed
 from kairosd.core.paths import matches
-from kairosd.core.proofs import commands_of, proves_nothing
 from kairosd.engine.checks import Sight, evaluate
 from kairosd.engine.conversation import Conversation
-from kairosd.engine.past import OWN, Past, failures_before, in_vain, past_of, shows_whole, takes_back, undoing
+from kairosd.engine.past import (
+    OWN,
+    Past,
+    failures_before,
+    in_vain,
+    lasting_change,
+    past_of,
+    shows_whole,
+    takes_back,
+    undoing,
+)
+from kairosd.engine.proving import Proving, fails, tests_of, usable
 from kairosd.errors import ToolError
 from kairosd.ports import Files, Finish
 
@@ -40,8 +50,6 @@ NO_ANSWER = re.compile(
 )
 REWRITE_CHARS = 1800  # of a file that may be written whole: it fits into ANSWER_TOKENS
 REWRITES_MOST = 2
-REFUSALS_MOST = 2  # of calls of finish, until it may end without a command that shows anything
-SHOW = "To finish, give in `checks` a command that uses what you made, and the text that it must print."
 GIVE_UP_TURNS = 14  # of the model's own, after which it may end without having done anything
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's name of it: what a run without a commit began from
 
@@ -57,7 +65,7 @@ class Guide:
         self._files = files
         self._workspace = workspace
         self._secrets = tuple(secrets)
-        self._commands = commands
+        self._proving = Proving(self.aim, commands=commands)
         self._began: Mapping[str, str] | None = None
 
     async def next_call(self, talk: Conversation, sight: Sight, *, base: str | None) -> ToolUse | None:
@@ -70,12 +78,12 @@ class Guide:
             return replace(todo[0], id=name) if not any(not each.own for each in past) else None
         if not self.aim.is_change or (past and takes_back(past[-1])):
             return None
-        command = self._command(past, began)
+        command = self._proving.command(past, began)
         if past and past[-1].is_change:
             found = await self._after_change(past, sight, base=base) or await self._astray(past, sight, base=base)
             if found is not None:
                 return replace(found, id=f"{found.id if found.id == TAKES_BACK else ''}{name}")
-        last_change = max((at for at, each in enumerate(past) if each.is_change), default=-1)
+        last_change = lasting_change(past)
         tested = max((at for at, each in enumerate(past) if each.is_test), default=-1)
         half = self.aim.renaming is not None and last_change >= 0 and await self._places(sight)
         if command and tested <= last_change and not half:
@@ -101,9 +109,8 @@ class Guide:
         failed = [check for check in held if not check["passed"]]
         back = ["Your last change was taken back, since it did not help."] if past and takes_back(past[-1]) else []
         still = [f"Still to do: {'; '.join(str(check['seen']) for check in failed)}"] if failed else []
-        if held and not failed and not self._fails(past):
+        if held and not failed and not fails(past):
             still = ["Nothing is known to be missing: finish, unless the goal asks for more."]
-            still += [SHOW] if self._wants_showing(past) else []
         if whole := self._rewritten(past, await self._texts(sight.root)):
             still.append(f"Now write {whole} anew, the whole of it: what is in it, with the change in its place.")
         return "\n".join([*back, f"Goal: {self.aim.goal}", *still])
@@ -112,11 +119,10 @@ class Guide:
         """`finish` with what the goal's own words ask for, and with the tests that the daemon has run."""
         began, past = await self._first_texts(), past_of(talk)
         checks = list(aims.postconditions(self.aim, began, base=_tree(base)))
-        command = self._command(past, began)
-        if command and any(each.is_change for each in past) and self._usable(past):
-            checks.append({"kind": "command" if self._tests_tell(past) else "unbroken", "command": command})
-        given = [one for one in finish.checks if one["kind"] != "command_prints" or self._is_shown(one)]
-        return replace(finish, checks=(*given, *(one for one in checks if one not in given)))
+        command = self._proving.command(past, began)
+        if command and any(each.is_change for each in past) and usable(past):
+            checks.append({"kind": "command" if self._proving.tells(past) else "unbroken", "command": command})
+        return replace(finish, checks=(*finish.checks, *(one for one in checks if one not in finish.checks)))
 
     def objection(self, finish: Finish, talk: Conversation) -> str:
         """What is wrong with the answer to a question: that it names what nothing has shown; else ""."""
@@ -129,14 +135,14 @@ class Guide:
 
     async def _after_change(self, past: Sequence[Past], sight: Sight, *, base: str | None) -> ToolUse | None:
         """Where no test can tell: a rename is through when the old name is gone."""
-        if self._usable(past) or not self._replaces or await self._places(sight):
+        if usable(past) or not self._replaces or await self._places(sight):
             return None
         held = await self._held(sight, base=base)
         return self._finish(past) if held and all(check["passed"] for check in held) else None
 
     async def _astray(self, past: Sequence[Past], sight: Sight, *, base: str | None) -> ToolUse | None:
         """Takes back a change that does nothing of what is known to be missing, where no test fails: first that."""
-        tests = [each for each in past if each.is_test and not proves_nothing(each.text)]
+        tests = tests_of(past)
         if self.aim.renaming is not None or (tests and not tests[0].proves):
             return None
         held, use = await self._held(sight, base=base), past[-1].use
@@ -151,7 +157,7 @@ class Guide:
 
     async def _after_tests(self, past: Sequence[Past], sight: Sight, *, base: str | None, name: str) -> ToolUse | None:
         """Stops on proof; takes back a change after which as much fails as before."""
-        tests = [each for each in past if each.is_test and not proves_nothing(each.text)]
+        tests = tests_of(past)
         if not tests or tests[-1] is not past[-1]:
             return None
         first, last = tests[0], tests[-1]
@@ -169,41 +175,9 @@ class Guide:
 
     def _finish(self, past: Sequence[Past]) -> ToolUse:
         paths = dict.fromkeys(str(each.use.arguments.get("path")) for each in past if each.is_change)
-        tests = [each for each in past if each.is_test and each.proves]
+        tests = [each for each in tests_of(past) if each.proves]
         proof = f" `{tests[-1].use.arguments['command']}` passes." if tests else ""
         return ToolUse(OWN, "finish", {"answer": f"Done: {self.aim.goal} Changed: {', '.join(paths)}.{proof}"})
-
-    def _command(self, past: Sequence[Past], began: Mapping[str, str]) -> str:
-        """The first test command that has not turned out to run no test."""
-        useless = {
-            str(each.use.arguments.get("command")) for each in past if each.is_test and proves_nothing(each.text)
-        }
-        refused = any(each.is_test and each.error for each in past)
-        commands = commands_of(began) if self._commands and not refused else ()
-        return next((one for one in commands if one not in useless), "")
-
-    def _fails(self, past: Sequence[Past]) -> bool:
-        tests = [each for each in past if each.is_test and not proves_nothing(each.text)]
-        return bool(tests) and not tests[-1].proves
-
-    def _usable(self, past: Sequence[Past]) -> bool:
-        return any(each.is_test and not each.error and not proves_nothing(each.text) for each in past)
-
-    def _tests_tell(self, past: Sequence[Past]) -> bool:
-        """Whether passing tests say that the goal is reached: some failed before, or it is a replacement."""
-        tests = [each for each in past if each.is_test and not proves_nothing(each.text)]
-        return self._replaces or self.aim.wants_tests or (bool(tests) and not tests[0].proves)
-
-    def _wants_showing(self, past: Sequence[Past]) -> bool:
-        """Whether a command shall show that the code does what it was changed for, since nothing else tells."""
-        changed = next((str(each.use.arguments.get("path")) for each in reversed(past) if each.is_change), "")
-        refused = sum(each.error and each.use.name == "finish" for each in past)
-        code = self.aim.is_change and bool(changed) and not aims.is_prose(changed)
-        return self._commands and code and not self._tests_tell(past) and refused < REFUSALS_MOST
-
-    def _is_shown(self, check: JsonObject) -> bool:
-        """Whether the command uses what the goal spells as in code, paths left out: else it shows something else."""
-        return not self.aim.names or any(name in str(check["command"]) for name in self.aim.names)
 
     def _rewritten(self, past: Sequence[Past], texts: Mapping[str, str]) -> str:
         """The small file that shall be written whole, since two edits of it came to nothing; "" where there is none.
@@ -251,7 +225,8 @@ class Guide:
         turns = sum(not each.own for each in past)
         held = await self._held(sight, base=base) if last >= 0 and self.aim.is_change else ()
         missing = not all(check["passed"] for check in held)
-        left = missing or (bool(places) and self.aim.renaming is not None)
+        broken = self._proving.breaks(past)
+        left = missing or broken or (bool(places) and self.aim.renaming is not None)
         may_finish = not self.aim.is_change or turns >= GIVE_UP_TURNS or (last >= 0 and not left)
         return View(
             known={path: texts[path] for path in texts if path in known},
@@ -260,8 +235,7 @@ class Guide:
             places=places,
             written=str(past[last].use.arguments.get("new", "")) if missing and last == len(past) - 1 else "",
             may_finish=may_finish,
-            tests_itself=self._usable(past),
-            show=self._wants_showing(past),
+            tests_itself=usable(past),
             rewrite=self._rewritten(past, texts),
         )
 

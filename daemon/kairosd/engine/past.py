@@ -88,6 +88,17 @@ def in_vain(past: Sequence[Past]) -> list[ToolUse]:
     return found
 
 
+def lasting_change(past: Sequence[Past]) -> int:
+    """Where the last change is that was not taken back; -1 where there is none."""
+    made: list[int] = []
+    for at, each in enumerate(past):
+        if takes_back(each):
+            del made[-1:]
+        elif each.is_change:
+            made.append(at)
+    return made[-1] if made else -1
+
+
 def takes_back(each: Past) -> bool:
     """Whether it took a change back."""
     return each.use.id.startswith(TAKES_BACK) and each.is_change

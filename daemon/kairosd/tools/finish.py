@@ -18,7 +18,6 @@ from kairosd.tools.base import ReadOnly, answer_text, is_secret, normal_path
 # What each kind of check needs beside its name; docs and the evaluation in engine/ follow this table.
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "command": ("command",),
-    "command_prints": ("command", "text"),
     "file_exists": ("path",),
     "file_contains": ("path", "text"),
     "commit_exists": ("text",),
@@ -27,7 +26,6 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 }
 FIX = "use {kind: file_contains, path, text} or leave `checks` out"
 CHECKS_MOST = 10
-REPEATING = frozenset({"echo", "printf"})
 SECRET, WITHOUT = "that file may hold secrets and is not checked", "leave that check out"
 CHECK: JsonObject = {
     "type": "object",
@@ -48,7 +46,7 @@ class FinishRun(ReadOnly):
     spec = ToolSpec(
         "finish",
         "Call this when you are through. answer: plain words for the owner. checks: what the daemon shall verify, "
-        "such as a command that must exit 0, or print a text.",
+        "such as a command that must exit 0.",
         schema(
             answer=string("what was found or done, in full sentences"),
             checks={"type": "array", "description": "may stay empty", "items": CHECK, "default": []},
@@ -63,7 +61,7 @@ class FinishRun(ReadOnly):
 
     def commands(self, arguments: JsonObject) -> Plan | None:
         """The commands of the checks, one after the other: the gate judges them as it would the tool `shell`."""
-        lines = [str(check["command"]) for check in self._finish(arguments).checks if "command" in check]
+        lines = [str(check["command"]) for check in self._finish(arguments).checks if check["kind"] == "command"]
         pipelines = [pipeline for line in lines for pipeline in plan_of_text(line).pipelines]
         if not pipelines:
             return None
@@ -102,8 +100,6 @@ def _check(value: Json) -> JsonObject:
         if not isinstance(text, str) or not text:
             raise ToolError(f"the check {kind} needs `{name}`", fix=FIX)
         checked[name] = normal_path(text) if name == "path" else text
-    if kind == "command_prints" and str(checked["command"]).split()[:1] in [[name] for name in REPEATING]:
-        raise ToolError("that command prints what it is told, which shows nothing", fix="run what was changed")
     if is_secret(str(checked.get("path", ""))):
         raise ToolError(SECRET, fix=WITHOUT)
     return checked
