@@ -138,6 +138,18 @@ async def test_a_whole_function_given_at_its_first_line_takes_its_place(setup: S
     assert landed(setup, run, "app.py") == "def add(a, b):\n    return a + b\n"
 
 
+async def test_a_function_whose_body_is_given_again_below_its_head_takes_its_place(setup: Setup) -> None:
+    project(setup, {"app.py": "def show(a):\n    text = str(a)\n    text = text.strip()\n    print(text)\n"})
+    new = "def show(a):\n    text = str(a)\n    text = text.strip().upper()\n    print(text)"
+    setup.actor.add(says("", use("edit", path="app.py", old="def show(a):", new=new)))
+    setup.actor.add(says("", use("edit", path="app.py", old=new.split("\n")[0], new="def show(a):\n    a = a or 0")))
+    setup.actor.add(says("", use("finish", answer="It shows capitals.")))
+    async with setup.running() as bench:
+        run = await bench.run(await bench.tell("Make show in app.py print capitals."))
+    added = new.replace("def show(a):\n", "def show(a):\n    a = a or 0\n")
+    assert landed(setup, run, "app.py") == f"{added}\n", "what only adds lines below the head stays an insertion"
+
+
 async def test_a_small_file_is_written_whole_after_two_edits_in_vain(setup: Setup) -> None:
     project(setup, SUM)
     wrong = [use("edit", path="app.py", old="    return a - b", new=f"    return a {sign} b") for sign in "*%"]

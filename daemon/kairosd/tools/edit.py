@@ -13,7 +13,7 @@ from kairosd.ports import Tool, ToolAnswer, ToolContext
 from kairosd.tools.arguments import Arguments, boolean, schema, string
 from kairosd.tools.base import answer_text, file_path, is_secret
 from kairosd.tools.matching import Match, appended, changed_lines, nearest, places, repaired
-from kairosd.tools.soundness import breaks, redefined, unknown_names
+from kairosd.tools.soundness import breaks, redefined, repeated, unknown_names
 from kairosd.tools.texts import FileEffect, Replacement, encoded, read_text
 
 WHOLE = "the whole of "
@@ -57,7 +57,9 @@ class Edit(FileEffect):
         if match.text == text:
             raise ToolError(f"{path} would stay as it is: old and new are the same", fix="give a different `new`")
         secret = is_secret(path, context.hidden)
-        if not secret and (why := await asyncio.to_thread(breaks, path, text, after=match.text)):
+        if not secret and (again := await asyncio.to_thread(repeated, path, text, old=old, new=new)):
+            match = Match(again[1], f"{WHOLE}{again[0]} replaced, which `new` is all of")
+        elif not secret and (why := await asyncio.to_thread(breaks, path, text, after=match.text)):
             whole = await asyncio.to_thread(redefined, path, text, new=new)
             if whole is None or whole[1] == text:
                 fix = "nothing was changed: give a `new` that leaves the file whole, with all that belongs together"

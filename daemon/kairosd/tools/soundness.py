@@ -12,8 +12,10 @@ import tomllib
 import warnings
 from collections.abc import Iterator
 
+REPEATED_LEAST = 2  # lines of a definition that are given again
 TEXT_MOST = 200_000  # characters that are parsed
 _FILTERS = threading.Lock()  # the parser may warn, and how warnings are filtered is one thing for all threads
+_Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 _NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _LEAVING = (ast.Return, ast.Raise, ast.Continue, ast.Break)
 
@@ -40,6 +42,31 @@ def redefined(path: str, text: str, *, new: str) -> tuple[str, str] | None:
 
     Models that shall change a part of a function often give all of it, after its first line or at the file's end.
     """
+    if (found := _definition(path, text, new=new)) is None:
+        return None
+    fresh, there = found
+    lines = text.split("\n")
+    made = textwrap.indent(fresh, " " * there.col_offset).split("\n")
+    after = "\n".join([*lines[: there.lineno - 1], *made, *lines[there.end_lineno :]])
+    return None if breaks(path, text, after=after) else (there.name, after)
+
+
+def repeated(path: str, text: str, *, old: str, new: str) -> tuple[str, str] | None:
+    """As `redefined`, where `old` is only the head of the definition and `new` gives most of its body again.
+
+    Put in the place of the head, those lines would stand there twice. None where `new` just adds lines below the head.
+    """
+    head, found = old.strip(), _definition(path, text, new=new)
+    if found is None or "\n" in head or new.strip().split("\n")[0] != head:
+        return None
+    there = found[1]
+    body = [line.strip() for line in text.split("\n")[there.lineno : there.end_lineno] if line.strip()]
+    again = sum(line in body for line in map(str.strip, new.strip().split("\n")[1:]))
+    return redefined(path, text, new=new) if again >= REPEATED_LEAST and again * 2 >= len(body) else None
+
+
+def _definition(path: str, text: str, *, new: str) -> tuple[str, _Definition] | None:
+    """`new` without its indentation, where it is one function or class, and the one of that name in `text`."""
     fresh = textwrap.dedent(new).strip("\n")
     if not path.endswith(".py") or _flaw("py", fresh) or _flaw("py", text):
         return None
@@ -48,12 +75,7 @@ def redefined(path: str, text: str, *, new: str) -> tuple[str, str] | None:
         return None
     name = body[0].name
     there = [node for node in ast.walk(_parsed(text)) if isinstance(node, _NAMED) and node.name == name]
-    if len(there) != 1 or there[0].decorator_list or there[0].end_lineno is None:
-        return None
-    lines = text.split("\n")
-    made = textwrap.indent(fresh, " " * there[0].col_offset).split("\n")
-    after = "\n".join([*lines[: there[0].lineno - 1], *made, *lines[there[0].end_lineno :]])
-    return None if breaks(path, text, after=after) else (name, after)
+    return None if len(there) != 1 or there[0].decorator_list else (fresh, there[0])
 
 
 def unknown_names(path: str, before: str, *, after: str) -> tuple[str, ...]:
