@@ -19,9 +19,10 @@ from kairosd.core.journal import Note
 from kairosd.core.json import Json, JsonObject
 from kairosd.core.memory import HAND, Entry, Generation, Kind, format_line
 from kairosd.core.messages import Prompt, StreamPart, Usage
+from kairosd.core.notices import NoticeDraft
 from kairosd.core.tokens import estimate_text
 from kairosd.engine.dream_state import TRIES, DreamRecord
-from kairosd.errors import ModelProtocolError, ModelUnavailableError, TransitionError, UsageError
+from kairosd.errors import ModelProtocolError, ModelUnavailableError, StoreError, TransitionError, UsageError
 from kairosd.store.journal_files import verify
 from kairosd.store.memory import MemoryFolder
 
@@ -500,6 +501,52 @@ async def test_the_owners_hand_wins_over_a_dream_under_way(world: World) -> None
     assert now.cursor >= int(str(world.lines("event.received")[-1]["seq"])), "what came meanwhile was read too"
 
 
+FLAGS = [entry(f"{n:08x}", f"flag.f{n}", f"The feature flag number{n} is switched on.", scope="*") for n in range(20)]
+GONE = "The feature flag number{} is gone, not switched on."
+
+
+def gone(sources: Sequence[str], *, first: int = 0) -> Sequence[StreamPart]:
+    """The model retires one flag for each source."""
+    return proposes(*(OP("retire", f"{n:08x}", source) for n, source in enumerate(sources, first)))
+
+
+def edited_meanwhile(world: World, answer: Sequence[StreamPart]) -> ScriptStep:
+    """The owner saves a file while the model is asked."""
+
+    async def step(prompt: Prompt) -> Sequence[StreamPart]:
+        index = world.bench.ground.place.memory / "current/MEMORY.md"
+        index.write_text(index.read_text().replace("number19 is switched on", "number19 is mine"))
+        return answer
+
+    return step
+
+
+async def test_a_draft_that_is_made_anew_still_counts_what_the_dream_has_lost_before(world: World) -> None:
+    """I14, I20: two of twenty expire; four more would be more than a quarter, also after the owner saved a file."""
+    old = [replace(one, trust=Tier.LOCAL, seen=date(2025, 1, 1)) for one in FLAGS[17:19]]
+    world.seed(*FLAGS[:17], *old, FLAGS[19])
+    sources = await world.tell(*(GONE.format(n) for n in range(4)))
+    world.setup.actor.add(edited_meanwhile(world, gone(sources)))
+    told = await world.dream()
+    assert "The feature flag number19 is mine." in world.texts()
+    assert len(world.texts()) == 18
+    assert len(told["proposals"]) == 4  # type: ignore[arg-type]
+
+
+async def test_a_draft_that_is_made_anew_has_one_quarter_for_all_groups(setup: Setup) -> None:
+    """I14, I20."""
+    setup.second = True
+    async with world_of(setup) as world:
+        world.seed(*FLAGS)
+        here = await world.tell(*(GONE.format(n) for n in range(3)))
+        there = await world.tell(*(GONE.format(n) for n in range(3, 6)), workspace="lib")
+        world.setup.actor.add(gone(here), edited_meanwhile(world, gone(there, first=3)))
+        told = await world.dream()
+        assert "The feature flag number19 is mine." in world.texts()
+        assert len(world.texts()) == 17
+        assert len(told["proposals"]) == 3  # type: ignore[arg-type]
+
+
 async def test_a_line_changed_by_hand_is_trusted_again(world: World) -> None:
     """I10: an owner's edit restores trust, in the topic as well as in the index; what they delete is in history."""
     world.seed(
@@ -639,9 +686,12 @@ async def test_the_day_is_told_in_the_morning_with_its_sources(world: World) -> 
     morning = world.memory.dreamer._morning
     await world.bench.advance(86_400)
     (asked,) = world.lines("event.received")
-    line = f"j{asked['seq']}"
+    (ended,) = world.lines("run.ended")
+    line, end = f"j{asked['seq']}", f"j{ended['seq']}"
     told = [
         {"text": "You asked to fix the parser.", "sources": [line]},
+        {"text": "In app, fix the parser is done unchecked.", "sources": [end]},
+        {"text": "In app, fix the parser is done.", "sources": [end]},
         {"text": "You asked to fix 7 parsers.", "sources": [line]},
         {"text": "You asked to fix the parser.", "sources": ["j9999"]},
         "no sentence",
@@ -653,14 +703,23 @@ async def test_the_day_is_told_in_the_morning_with_its_sources(world: World) -> 
     notices = [one for one in await world.bench.notices() if one.key.startswith("story:")]
     assert len(notices) == 1
     text = notices[0].body
-    assert f"- You asked to fix the parser. [{line}]\n\n## Asked" in text
+    assert (
+        f"- You asked to fix the parser. [{line}]\n- In app, fix the parser is done unchecked. [{end}]\n\n## Asked"
+        in text
+    )
     assert "7 parsers" not in text
     assert f"You asked: Fix the parser. [{line}]" in text
     assert "## Done" in text
 
 
 @pytest.mark.parametrize(
-    "fault", [ModelUnavailableError("away"), ModelProtocolError("prose"), says("I would rather talk.")]
+    "fault",
+    [
+        ModelUnavailableError("away"),
+        ModelProtocolError("prose"),
+        says("I would rather talk."),
+        says("", use("tell", sentences=[{"text": "The parser is fixed.", "sources": ["j3"]}])),
+    ],
 )
 async def test_without_a_model_the_day_is_told_as_it_is(world: World, fault: ScriptStep) -> None:
     await world.tell("Fix the parser.")
@@ -669,6 +728,29 @@ async def test_without_a_model_the_day_is_told_as_it_is(world: World, fault: Scr
     await world.memory.dreamer._morning.tell()
     (notice,) = [one for one in await world.bench.notices() if one.key.startswith("story:")]
     assert "\n\n## Asked\n\n- app: You asked: Fix the parser." in notice.body
+
+
+async def test_a_notice_that_cannot_be_queued_is_tried_again_without_asking_the_model_again(world: World) -> None:
+    await world.tell("Fix the parser.")
+    await world.bench.advance(86_400)
+    morning = world.memory.dreamer._morning
+    tell, morning._tell = morning._tell, refuses
+    world.setup.actor.add(says("", use("tell", sentences=[])))
+    asked = len(world.setup.actor.prompts)
+    for _ in range(3):
+        with pytest.raises(StoreError):
+            await morning.tell()
+    assert len(world.setup.actor.prompts) == asked + 1
+    morning._tell = tell
+    await morning.tell()
+    await morning.tell()
+    assert len(world.setup.actor.prompts) == asked + 1
+    (notice,) = [one for one in await world.bench.notices() if one.key.startswith("story:")]
+    assert "You asked: Fix the parser." in notice.body
+
+
+async def refuses(draft: NoticeDraft) -> None:
+    raise StoreError("the disk is full")
 
 
 async def test_a_day_without_anything_and_a_paused_daemon_ask_no_model(world: World) -> None:

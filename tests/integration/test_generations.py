@@ -15,7 +15,7 @@ from tests.fakes import ManualClock
 from kairosd import wire
 from kairosd.config.sections import RetentionSection
 from kairosd.core.events import Tier
-from kairosd.core.memory import Entry, Generation, Past, format_line
+from kairosd.core.memory import Entry, Generation, Past, format_line, parse_words
 from kairosd.core.memory_index import number_of
 from kairosd.errors import NotFoundError
 from kairosd.ports.memory import Proposal
@@ -128,11 +128,75 @@ def test_a_copy_of_an_unknown_age_takes_nothing_out(store: MemoryFolder, name: s
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_without_its_heading_a_file_is_what_is_there_now(store: MemoryFolder, name: str) -> None:
+def test_without_its_heading_a_file_takes_nothing_out(store: MemoryFolder, name: str) -> None:
+    """Nobody can tell how old it is. What is new in it, or says otherwise, is the owner's all the same."""
     commit(store, HOST, DAY)
     lines = file_of(store, name).read_text().splitlines(keepends=True)[1:]
-    file_of(store, name).write_text("".join(line for line in lines if DAY.id not in line))
-    assert texts(store) == [HOST.text]
+    later = replace(HOST, seen=HOST.seen + timedelta(days=3), check="port=9090")
+    commit(store, later, DAY, NEWS)
+    file_of(store, name).write_text("".join(line for line in lines if DAY.id not in line) + "- A line of mine.\n")
+    assert texts(store) == sorted([HOST.text, DAY.text, NEWS.text, "A line of mine."])
+    assert store.load().get(HOST.id) == later, "nobody has touched it"
+    file_of(store, name).write_text("".join(lines).replace("port 9090", "port 4711"))
+    assert "Deploys run on Hetzner, port 4711." in texts(store)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("above", ["- My new fact here.\n", "\n", "\ufeff", "My words\n\n\n"])
+def test_what_stands_above_the_heading_makes_an_old_copy_no_younger(store: MemoryFolder, name: str, above: str) -> None:
+    """I2, I10, I20."""
+    commit(store, HOST, DAY)
+    opened = file_of(store, name).read_text()
+    later = replace(HOST, seen=HOST.seen + timedelta(days=5))
+    commit(store, later, DAY, NEWS)
+    file_of(store, name).write_text(above + opened, encoding="utf-8")
+    now = store.load()
+    mine = [parse_words(above)[0]] if above.strip().strip("\ufeff") else []
+    assert [one.text for one in now.entries if one.by_owner] == mine
+    assert texts(store) == sorted([HOST.text, DAY.text, NEWS.text, *mine])
+    assert (now.get(HOST.id), now.history) == (later, ())
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_what_is_forgotten_does_not_come_back_with_an_editors_old_copy(
+    store: MemoryFolder, monkeypatch: pytest.MonkeyPatch, backwards: bool
+) -> None:
+    """I10, I22: in whatever order the disk lists the generations."""
+    commit(store, HOST, DAY)
+    opened = file_of(store, FILES[0]).read_text()
+    commit(store, HOST, DAY, NEWS)
+    file_of(store, FILES[0]).write_text(opened + "- A line of mine.\n")
+    monkeypatch.setattr(store, "_numbers", lambda listed=store._numbers: sorted(listed(), reverse=backwards))
+    store.forget(HOST.id, store._clock.now())
+    assert texts(store) == sorted([DAY.text, NEWS.text, "A line of mine."])
+    assert not any("Hetzner" in path.read_text() for path in store._folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_a_crash_while_forgetting_brings_nothing_back_either(
+    store: MemoryFolder, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    commit(store, HOST, DAY)
+    opened = file_of(store, FILES[0]).read_text()
+    commit(store, HOST, DAY, NEWS)
+    file_of(store, FILES[0]).write_text(opened + "- A line of mine.\n")
+    rewrite, done = store._rewrite, list[Generation]()
+    monkeypatch.setattr(store, "_numbers", lambda listed=store._numbers: sorted(listed()))
+
+    def crash(generation: Generation, texts: set[str]) -> None:
+        if len(done) == left:
+            raise KeyboardInterrupt
+        done.append(generation)
+        rewrite(generation, texts)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "_rewrite", crash)
+        with pytest.raises(KeyboardInterrupt):
+            store.forget(HOST.id, store._clock.now())
+    store.undo(1)
+    store.redo(1)
+    assert texts(store) == sorted([DAY.text, NEWS.text, "A line of mine."])
+    assert not any("Hetzner" in path.read_text() for path in store._folder.rglob("*") if path.is_file())
 
 
 def test_what_runs_remember_pushes_no_dream_out_of_undo(store: MemoryFolder) -> None:
@@ -194,6 +258,31 @@ def test_history_is_bounded_and_nothing_of_it_is_lost(store: MemoryFolder) -> No
     assert store.load().history[0] == Past(first_of_all.id, None, store._clock.now().date(), "forgotten")
     with pytest.raises(NotFoundError):
         store.forget("ffffffff", store._clock.now())
+
+
+def test_an_undo_goes_back_in_the_archive_too(store: MemoryFolder) -> None:
+    """I13: also where other generations follow on what was undone, and where something is forgotten."""
+
+    def ids(generation: Generation) -> list[str]:
+        return [one.id for one in (*store.archive(generation), *generation.history) if one.entry is not None]
+
+    first = commit(store, HOST)
+    for begin in (0, 100, 200):
+        commit(store, HOST, history=tuple(old_value(begin + n) for n in range(100)))
+    every = [f"{n:08x}" for n in range(300)]
+    last = store.load()
+    assert ids(last) == every
+    assert ids(store.undo(3)) == []
+    commit(store, HOST, history=tuple(old_value(1000 + n) for n in range(150)))
+    other = commit(store, HOST, history=tuple(old_value(n) for n in range(100)))
+    mine = [f"{n:08x}" for n in (*range(1000, 1150), *range(100))]
+    assert ids(other) == mine, "what both have is in the archive once, and in each one's own order"
+    store.forget(every[7], store._clock.now())
+    assert ids(store.at(last.number)) == [one for one in every if one != every[7]]
+    assert ids(store.load()) == [one for one in mine if one != every[7]]
+    assert ids(store.at(first.number)) == []
+    lines = (store._folder / "archive.jsonl").read_text().splitlines()
+    assert len(lines) == len(set(lines))
 
 
 def test_a_crash_between_archive_and_generation_loses_nothing(

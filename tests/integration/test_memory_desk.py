@@ -15,6 +15,8 @@ from tests.engine_bench import Bench, Setup, open_setup
 from tests.fakes import says, use
 
 from kairosd.core.events import Tier
+from kairosd.core.json import JsonObject
+from kairosd.core.memory import Past
 from kairosd.engine.indexing import REBUILD_MARK
 from kairosd.errors import KairosError, NotFoundError, UsageError
 from kairosd.store.journal_files import read_lines
@@ -117,6 +119,66 @@ async def test_what_was_set_aside_is_still_found_and_explained(setup: Setup) -> 
         assert not any("587" in line for line in (await bench.engine.memory.keeper.export())["lines"])
         await keeper.forget("aaaa0001")
         assert (await keeper.search("mail port", workspace="app", filters={"layer": "memory"}))["found"] == []
+
+
+async def test_many_that_expire_at_once_are_accounted_for_and_undone_like_few(setup: Setup) -> None:
+    """I2, I13, I21: more in one dream than a generation's own history holds."""
+    async with setup.running() as bench:
+        keeper, desk, store = bench.engine.memory.keeper, bench.engine.memory.desk, bench.engine.memory.store
+        old = setup.clock.now().date() - timedelta(days=200)
+        told = [
+            entry(f"{n:08x}", f"k{n}.x", f"Machine {n} is called host{n * 7}x.", trust=Tier.LOCAL, since=old, seen=old)
+            for n in range(700)
+        ]
+        base = store.load()
+        first = store.commit(replace(base, entries=tuple(told)), base=base)
+        for _ in range(2):
+            assert (await desk.now())["operations"]["expired"] > 60
+            assert (await desk.verify(None))["problems"] == []
+            changed = (await desk.diff(None))["changes"]
+            assert {one["change"] for one in changed} == {"expired"}
+        last = store.load()
+        assert len(store.archive(last)) > 60
+        name = store.archive(last)[0].id
+
+        async def found() -> list[JsonObject]:
+            words = f"host{int(name, 16) * 7}x"
+            return list((await keeper.search(words, workspace="app", filters={"layer": "memory"}))["found"])
+
+        assert [one["source"] for one in await found()] == [f"m:{name}"]
+        await keeper.forget(store.archive(last)[1].id)
+        assert (await desk.verify(None))["problems"] == [], "also when one of them is forgotten"
+        await desk.undo(last.number - first.number)
+        assert "set aside" not in str((await found())[0]["snippet"])
+        await desk.undo(1)
+        assert await found() == [], "undone is undone"
+        assert await keeper.history(None) == [one.record() for one in store.load().history]
+        await desk.redo(last.number)
+        assert "set aside" in str((await found())[0]["snippet"])
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_what_was_superseded_before_it_is_forgotten_leaves_no_word_in_the_indexs_file(
+    setup: Setup, killed: bool
+) -> None:
+    async with setup.running() as bench:
+        keeper, store = bench.engine.memory.keeper, bench.engine.memory.store
+        gone = entry("aaaa0001", "zoo.animal", "The zoo keeps a quagga.", trust=Tier.LOCAL)
+        now = replace(gone, id="aaaa0002", text="The zoo keeps a zebra.")
+        for entries, past in (((gone,), ()), ((now,), (Past(gone.id, gone, gone.seen, "supersede", now.id),))):
+            base = store.load()
+            store.commit(replace(base, entries=entries, history=past), base=base)
+            await keeper.search("zoo", workspace="app", filters={})
+        index = bench.ground.place.search_index
+        if killed:  # between the tombstone and the index
+            store.forget("aaaa0001", setup.clock.now())
+            await keeper.search("zoo", workspace="app", filters={})
+        else:
+            await keeper.forget("aaaa0001")
+        bench.engine.memory.close()
+        files = list(index.parent.glob(f"{index.name}*"))
+        assert files
+        assert not any(b"quagga" in path.read_bytes() for path in files)
 
 
 async def test_an_index_that_was_stopped_while_made_anew_is_whole_after_a_search(setup: Setup) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -209,3 +210,31 @@ def test_what_somebody_else_overtook_is_not_added(index: SearchIndex) -> None:
     index.clear()
     assert not index.put([entry("m:2", "port")], {"journal": "9"}, over={"journal": "5"})
     assert (index.marks(), index.counts()) == ({}, {})
+
+
+def test_what_was_taken_out_before_is_not_in_the_files_either(index: SearchIndex, tmp_path: Path) -> None:
+    index.replace(Layer.MEMORY, [entry("m:1", "the quagga is here"), entry("m:2", "port 9090")], marks={})
+    index.replace(Layer.MEMORY, [entry("m:2", "port 9090")], marks={})
+    assert index.drop(["m:1"]) == 0
+    index.purge()
+    index.close()
+    assert not any(b"quagga" in path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_a_search_beside_a_writer_answers_from_one_state(tmp_path: Path) -> None:
+    """Another process makes the index anew between what a search finds and what it reads."""
+    mine, other = SearchIndex(tmp_path / "search.db"), SearchIndex(tmp_path / "search.db")
+    mine.put([entry(f"m:{number}", f"port {number}") for number in range(20)], {})
+
+    def write() -> None:
+        for number in range(60):
+            other.replace(Layer.MEMORY, [entry(f"m:{number}:{n}", "port") for n in range(20)], marks={})
+            other.replace(Layer.JOURNAL, [entry(f"j{number}", "last", layer=Layer.JOURNAL)], marks={})
+
+    writer = Thread(target=write)
+    writer.start()
+    while writer.is_alive():
+        assert len(mine.search(Question("port", limit=20), today=TODAY)) == 20
+    writer.join()
+    mine.close()
+    other.close()

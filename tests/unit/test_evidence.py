@@ -72,10 +72,13 @@ def test_noise_secrets_and_own_output_are_no_evidence(given: dict[str, object]) 
 
 
 REPORTS = (
-    "heartbeat 3 from worker 4", "daemon booted in 812 ms on kernel 6.3", "[3/10] downloading wheel number 12",
-    "total 4096", "progress: 4 percent of 99 objects", "job 99 was queued on runner 4", "cache miss for key 9-3",
-    "Compiled 41 modules in 2.31s", "ran 99 steps in 3 seconds.", "GET /healthz HTTP/1.1 200 12ms",
+    "heartbeat 3 from worker 4", "[3/10] downloading wheel number 12", "total 4096",
+    "progress: 4 percent of 99 objects",
+    "drwxr-xr-x 2 root root 4096 build", "npm warn deprecated left-pad 1.3", "npm notice New major version of npm",
+    "42% [=====>      ] 10 MB/s", "remote: Counting objects: 12, done.", "Receiving objects: 45% (123/270)",
+    "GET /healthz HTTP/1.1 200 12ms", "GET /healthz 200 from 10.0.0.3, 512 bytes", "cache miss for key 9-3",
     "2026-11-20T10:11:12Z INFO listening on 0.0.0.0:9090", "[    0.123456] Booting Linux on CPU 0",
+    "systemd[1]: Started the printer service", "Compiled 41 modules in 2.31s", "ran 99 steps in 3 seconds.",
     "ETA 3 minutes, 99 left",
 )  # fmt: skip
 FACTS = (
@@ -87,15 +90,48 @@ FACTS = (
     "Releases are done in 3 places",
     "The build finished in 12 minutes. Since then it runs on the machine in Zurich.",
 )  # fmt: skip
+# What begins as a machine's report does, and is a person's sentence.
+FACTS_LIKE_REPORTS = (
+    "Rebooting the staging router is Anna's job.", "Booting the build box needs the vault key card.",
+    "Heartbeat from the pump controller goes to channel ops.", "Debug: logs of the app go to /var/log/app.",
+    "The tests passed in 2 minutes on Linux but never pass on Windows.",
+    "The nightly backup finished in 3 hours and may never run at noon.",
+    "The migration must be completed in 2 hours or we roll back.", "Restores must be completed in 30 minutes.",
+    "Request 5 skipped the queue by mistake", "Worker 3 disconnected from the old broker for good",
+    "Task 12 is done.", "Step 4 finished the move to Fly.io", "Heartbeat ok means nothing on the old pumps",
+    "Still alive after the move: the server in Zurich", "ETA 3 weeks for the new data centre, says Anna",
+    "ETA 2 hours for each restore of the archive", "Progress 3 is the name of the new cluster",
+    "Progress: 4 of 7 services are on Fly.io", "80% done means shipped to Anna",
+    "90% complete covers count as complete",
+    "Cache hit on checkout is a bug", "Cache miss for Anna means a call", "Total 12 servers",
+    "Receiving objects over the satellite link takes an hour", "Resolving deltas needs 4 GB on the old runner",
+    "Downloading wheels 3 times a day is the mirror's job", "Fetching images (4 GB) runs over the cable in Zurich",
+    "Remote: counting on Anna for the release", "Trace: kept for 14 days in Loki",
+    "2026-11-20 10:00 info session with the auditors in room 4", "2026-11-20T10:00 notice of the lease is sent to Bob",
+    "GET /healthz 200 is what the probe of the balancer expects", "POST /pay 402 means the card was refused",
+    "HEAD / 200 from the balancer is no proof of life", "npm warn lines are harmless in our build",
+    "[1/3] of the servers stay in Berlin", "Built 3 houses in 2 m of snow with Bob",
+    "Compiled languages took over in 2 hours of debate",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("text", REPORTS)
 def test_what_a_machine_reports_of_itself_is_noise_whoever_passes_it_on(text: str) -> None:
     assert found(said(1, text)) == ()
+    assert found(line(1, "call.succeeded", {"tool": "shell", "result": text}, cause="r_1")) == ()
 
 
-@pytest.mark.parametrize("text", FACTS)
+@pytest.mark.parametrize(
+    "text", ["daemon booted in 812 ms on kernel 6.3", "job 99 was queued on runner 4", "Booting the system on core 3"]
+)
+def test_what_a_machine_or_a_person_may_say_is_noise_from_a_machine_alone(text: str) -> None:
+    assert [one.text for one in found(said(1, text))] == [text]
+    assert found(line(1, "call.succeeded", {"tool": "shell", "result": text}, cause="r_1")) == ()
+
+
+@pytest.mark.parametrize("text", [*FACTS, *FACTS_LIKE_REPORTS])
 def test_what_a_person_says_with_the_same_words_is_evidence(text: str) -> None:
+    """A fact of the owner's that is taken for noise is lost for good: the cursor moves past it."""
     assert [one.text for one in found(said(1, text))] == [text]
 
 

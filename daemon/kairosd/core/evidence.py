@@ -86,7 +86,7 @@ _SHELL_NOISE = re.compile(
     re.I,
 )
 _SAID = r"(?:[^.!?]|[.](?=\d))*"
-# What a machine reports of itself, whoever passes it on: one sentence, and nothing of it holds an hour later.
+# What a machine reports of itself: one sentence, and nothing of it holds an hour later.
 _REPORT = re.compile(
     r"(?:[-dl][rwx-]{9}\s|\[\d+/\d+\]|npm (?:warn|notice)\b|\d{1,3} ?%(?: done| complete|\s*[\[|])|progress\W+\d"
     r"|(?:downloading|unpacking|fetching) \S+\s*\(?\d|remote: (?:enumerating|counting|compressing)\b"
@@ -98,6 +98,21 @@ _REPORT = re.compile(
     r"|(?:job|task|step|request|worker|runner|process|thread|batch|connection|chunk|shard|epoch|iteration)s? #?\d+\b"
     r"(?: \w+){0,2}? (?:queued|started|finished|done|completed|skipped|retried|exited|connected|disconnected)\b"
     rf"){_SAID}[.! ]*|cache (?:hit|miss) (?:for|on|at) \S+(?: \S+){{0,2}}|total \d+(?: \w+)?",
+    re.I,
+)
+# Of these, what no person writes: a form of its own and, where its words are plain English, nothing after them.
+# Only this is noise from the owner, whose fact would be lost for good.
+_TIMED = r"\d[\d.,]* ?(?:ms|s|sec(?:ond)?s?|min(?:ute)?s?|hours?)"
+_PASTED = re.compile(
+    r"(?:[-dl][rwx-]{9}\s|\[\d+/\d+\] (?!of\b)|npm (?:warn|notice) (?:deprecated|config|new|[a-z]+\d|\S+@)"
+    r"|\d{1,3} ?% ?[\[|]|systemd\[\d+\]: |\[ *\d+\.\d{6}\] "
+    r"|\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S* \W?(?:info|debug|trace|notice|warn)"
+    r"|remote: (?:enumerating|counting|compressing) objects\W+\d|(?:receiving objects|resolving deltas): +\d"
+    rf"|(?:get|head|post|put|patch|delete) /\S* http/\d\S* \d{{3}}\b){_SAID}[.! ]*"
+    r"|(?:get|head|post|put|patch|delete) /\S* \d{3} from [\d.:]+(?:, \d+ bytes)?"
+    r"|heart-?beat #?\d+(?: from \w+ #?\d+)?[.! ]*|cache (?:hit|miss) (?:for|on|at) key \S*\d\S*"
+    r"|progress\W+\d+ ?(?:%|percent)(?: of \d+ \w+)?[.! ]*|total \d+"
+    rf"|(?:compiled|built|ran|finished|completed) \d+ \w+ in {_TIMED}[.! ]*|eta {_TIMED}(?:, \d+ (?:\w+ )?left)?[.! ]*",
     re.I,
 )
 _REPORT_WORDS = 16  # of the longest one
@@ -239,7 +254,8 @@ def _unusable(found: Evidence, told: _Told, *, scrub: Scrubber) -> str:
     words = frozenset(content_words(found.text))
     if _EMPTY_WORDS.fullmatch(found.text) or len(words) < _LEAST_WORDS:
         return "noise"
-    if len(found.text.split()) <= _REPORT_WORDS and _REPORT.fullmatch(found.text):
+    report = _PASTED if found.tier is Tier.OWNER else _REPORT
+    if len(found.text.split()) <= _REPORT_WORDS and report.fullmatch(found.text):
         return "noise"
     if found.speaker == "command" and _SHELL_NOISE.search(found.text):
         return "noise"

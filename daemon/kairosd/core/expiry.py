@@ -50,7 +50,8 @@ def expire(generation: Generation, gone: Iterable[Entry], *, today: date) -> Gen
 def set_aside(generation: Generation, archive: Sequence[Past] = ()) -> list[Past]:
     """What has expired and is still the last word: nothing active says the same or has its key.
 
-    `archive` is what came before the generation's own history. What was forgotten since is in neither.
+    `archive` is what came before the generation's own history, and of that generation alone: what was archived by one
+    that is undone is none of it (invariant I13). What was forgotten since is in neither.
     """
     keys = {(one.scope, one.key) for one in generation.entries}
     said = {(one.scope, word_set(one.text)) for one in generation.entries}

@@ -26,14 +26,14 @@ NEWEST = 40  # entries that stay in the index however many others there are
 LEAST_TRUST = Tier.LOCAL  # what is trusted less is found by search, which taints
 
 _ABOUT = "Made by Kairos from topics/. What you change here or there stays as you wrote it."
-_NUMBERED = re.compile(r"# .* <!-- generation:(\d{1,12}) -->")
+_NUMBERED = re.compile(r"^# .* <!-- generation:(\d{1,12}) -->", re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)]+)\)")
 
 
 def files_of(entries: Sequence[Entry], history: Sequence[Past], *, number: int = 0) -> dict[str, str]:
     """Every file of a generation but its manifest: path below its folder, and content.
 
-    The first line of each names the generation, so that a copy which an editor holds open is known for how old it is.
+    The heading of each names the generation, so that a copy which an editor holds open is known for how old it is.
     """
     topics = _topics(entries)
     made = {f"{TOPICS}/{slug}.md": _topic(slug, listed, number=number) for slug, listed in topics.items()}
@@ -45,9 +45,12 @@ def files_of(entries: Sequence[Entry], history: Sequence[Past], *, number: int =
 
 
 def number_of(content: str) -> int | None:
-    """The generation whose file this is, or is a copy of; None where it does not say."""
-    found = _NUMBERED.match(content.partition("\n")[0])
-    return int(found[1]) if found else None
+    """The generation whose file this is, or is a copy of; None where it does not say, or names more than one.
+
+    The owner may have written above the heading.
+    """
+    found = {int(number) for number in _NUMBERED.findall(content)}
+    return found.pop() if len(found) == 1 else None
 
 
 def index_of(entries: Sequence[Entry], counts: Mapping[str, int], *, number: int = 0) -> str:
@@ -83,7 +86,7 @@ def ranked(entries: Iterable[Entry]) -> list[Entry]:
 def index_line(entry: Entry) -> str:
     """An entry's line of the index: its text, cut to fit, and its id."""
     about = f" <!-- m:{entry.id} -->"
-    place = f"[{escaped(entry.scope)[:40]}] " if has_place(entry) else ""
+    place = _place(entry)
     return f"- {place}{_cut(escaped(entry.text), LINE_CHARACTERS - len(place) - len(about) - 2)}{about}"
 
 
@@ -95,6 +98,12 @@ def has_place(entry: Entry) -> bool:
 def index_text(entry: Entry) -> str:
     """What `index_line` shows between its marks: to tell an owner's edit of the index from what was written there."""
     return index_line(entry)[2:].rpartition(" <!-- ")[0]
+
+
+def cut_off(entry: Entry) -> str:
+    """What `index_line` leaves out of the end of a long text, escaped as there; empty where it shows all of it."""
+    shown, whole = index_text(entry), _place(entry) + escaped(entry.text)
+    return "" if shown == whole else whole[len(shown) - 1 :]
 
 
 def prompt_lines(
@@ -185,6 +194,10 @@ def _topic(slug: str, entries: Sequence[Entry], *, number: int) -> str:
 
 def _link(slug: str, count: int, *, folder: str) -> str:
     return f"- [{slug}]({folder}{slug}.md): {count}\n"
+
+
+def _place(entry: Entry) -> str:
+    return f"[{escaped(entry.scope)[:40]}] " if has_place(entry) else ""
 
 
 def _cut(text: str, length: int) -> str:

@@ -16,6 +16,8 @@ from kairosd.core.memory import plain
 Line = Mapping[str, Json]
 SECTION_MOST = 12  # sentences; what is more is counted
 WORDS_MOST = 160  # characters of what a line itself says
+# What stands before words that are no fact, but somebody's.
+ASKED, ACTS, NOTIFIES, NOT_ENDED, WAITS = "You asked", "Act", "Notify", "Not ended", "Waits for you"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,11 @@ class Story:
         return f"# {self.day}\n\n" + "\n\n".join(parts) + "\n" if parts else ""
 
 
+def state_words(state: str) -> str:
+    """A run's state as the story says it."""
+    return state.replace("_", " ")
+
+
 def story_of(day: str, lines: Iterable[Line]) -> Story:
     """The story of the lines of one day."""
     found = list(lines)
@@ -78,14 +85,15 @@ def _asked(line: Line, data: Mapping[str, Json]) -> str:
     if line["kind"] != "event.received" or data.get("source") != "owner":
         return ""
     text = data.get("text")
-    return f"{_place(line)}You asked: {_words(text.get('message') if isinstance(text, Mapping) else '')}"
+    return f"{_place(line)}{ASKED}: {_words(text.get('message') if isinstance(text, Mapping) else '')}"
 
 
 def _decided(line: Line, data: Mapping[str, Json]) -> str:
     if line["kind"] != "decision.made" or data.get("verdict") not in ("act", "notify") or line.get("tier") == "owner":
         return ""
     shadow = " (in the shadow: not done)" if data.get("shadow") else ""
-    return f"{_place(line)}{str(data['verdict']).capitalize()}: {_words(data.get('goal'))}{shadow}"
+    label = ACTS if data["verdict"] == "act" else NOTIFIES
+    return f"{_place(line)}{label}: {_words(data.get('goal'))}{shadow}"
 
 
 def _done(line: Line, data: Mapping[str, Json]) -> str:
@@ -94,8 +102,7 @@ def _done(line: Line, data: Mapping[str, Json]) -> str:
     where = f", on {_words(data['branch'])}" if data.get("branch") else ""
     price = data.get("price")
     cost = f", {money(price)}" if isinstance(price, int) and price else ""
-    state = str(data.get("state", "")).replace("_", " ")
-    return f"{_place(line)}{_words(data.get('goal'))}: {state}{where}{cost}."
+    return f"{_place(line)}{_words(data.get('goal'))}: {state_words(str(data.get('state', '')))}{where}{cost}."
 
 
 def _remembered(line: Line, data: Mapping[str, Json]) -> str:
@@ -136,11 +143,10 @@ def _open(lines: Sequence[Line]) -> tuple[Sentence, ...]:
             else:
                 questions.pop(name, None)
     told = [
-        Sentence(f"Not ended: {_words(_data(one).get('goal')) or one['id']}.", (_number(one),)) for one in runs.values()
+        Sentence(f"{NOT_ENDED}: {_words(_data(one).get('goal')) or one['id']}.", (_number(one),))
+        for one in runs.values()
     ]
-    told += [
-        Sentence(f"Waits for you: {_words(_data(one).get('question'))}", (_number(one),)) for one in questions.values()
-    ]
+    told += [Sentence(f"{WAITS}: {_words(_data(one).get('question'))}", (_number(one),)) for one in questions.values()]
     return tuple(told[:SECTION_MOST])
 
 

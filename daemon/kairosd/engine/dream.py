@@ -81,10 +81,15 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A generation that is not written yet, and how it came about."""
+    """A generation that is not written yet, and how it came about.
+
+    `active` entries were there when the dream began, `gone` of them were lost before this draft.
+    """
 
     generation: Generation
-    parts: tuple[tuple[Group, Examined], ...]
+    active: int
+    gone: int
+    parts: tuple[tuple[Group, Examined], ...] = ()
     problems: tuple[str, ...] = ()
     tokens: int = 0
     price: int | None = 0
@@ -93,6 +98,12 @@ class Draft:
     @property
     def accepted(self) -> tuple[Operation, ...]:
         return tuple(one for _, part in self.parts for one in part.accepted)
+
+    def frame(self, group: Group, day: date) -> Frame:
+        """What the operations of one more group are judged against."""
+        evidence = {one.source: one for one in group.evidence}
+        lost = self.gone + retired(self.accepted)
+        return Frame(self.generation, evidence, group.workspace, day, active=self.active, gone=lost)
 
 
 @dataclass(slots=True)
@@ -224,14 +235,11 @@ class Dream:
 
     async def _consolidate(self, batch: Batch, base: Generation, *, told: Told) -> Draft:
         """Operations for every group, one after the other, each on what the one before it left."""
-        draft, before, began = Draft(base, ()), told.tokens, self._d.consolidation.spent
+        draft, before, began = Draft(base, max(told.active, 1), told.gone), told.tokens, self._d.consolidation.spent
         for number, group in enumerate(batch.groups):
             # What the later ones need at the least is kept for them.
             left = self._d.tokens - told.tokens - self._least(batch.groups[number + 1 :], base)
-            frame = Frame(
-                draft.generation, {one.source: one for one in group.evidence}, group.workspace, self._today(),
-                active=max(told.active, 1), gone=told.gone + retired(draft.accepted),
-            )  # fmt: skip
+            frame = draft.frame(group, self._today())
             try:
                 found = await self._d.consolidation.ask(group, frame, cause="dream", tokens=left)
             except (ModelProtocolError, ModelRefusedError) as error:
@@ -239,10 +247,10 @@ class Dream:
                 continue
             finally:
                 told.tokens = before + self._d.consolidation.spent - began
-            draft = Draft(
-                found.examined.generation, (*draft.parts, (group, found.examined)),
-                (*draft.problems, *found.problems), draft.tokens + found.tokens, _sum(draft.price, found.price),
-                draft.calls + found.calls,
+            draft = replace(
+                draft, generation=found.examined.generation, parts=(*draft.parts, (group, found.examined)),
+                problems=(*draft.problems, *found.problems), tokens=draft.tokens + found.tokens,
+                price=_sum(draft.price, found.price), calls=draft.calls + found.calls,
             )  # fmt: skip
         return draft
 
@@ -302,14 +310,13 @@ class Dream:
 
     def _again(self, draft: Draft, base: Generation) -> Draft:
         """The same operations on memory as the owner left it; what touches their lines is now held for them."""
-        generation, parts = base, list[tuple[Group, Examined]]()
+        made = replace(draft, generation=base, parts=())
         for group, part in draft.parts:
-            evidence = {one.source: one for one in group.evidence}
             wanted = [*part.accepted, *(one for one, _ in part.held)]
-            found = examine(wanted, Frame(generation, evidence, group.workspace, self._today()))
-            generation = found.generation
-            parts.append((group, replace(found, rejected=(*part.rejected, *found.rejected))))
-        return replace(draft, generation=generation, parts=tuple(parts))
+            found = examine(wanted, made.frame(group, self._today()))
+            found = replace(found, rejected=(*part.rejected, *found.rejected))
+            made = replace(made, generation=found.generation, parts=(*made.parts, (group, found)))
+        return made
 
     async def _written(self, whole: Generation, base: Generation, *, draft: Draft, told: Told) -> Generation:
         made = await asyncio.to_thread(self._d.memory.commit, whole, base=base)

@@ -23,10 +23,11 @@ class DreamState:
     failures: int = 0
     tries: Mapping[str, int] = field(default_factory=dict)
     story: str = ""  # the last day that was told
+    narrated: str = ""  # the last day that a model was asked to tell
 
     @staticmethod
     def of(record: Mapping[str, Json]) -> DreamState:
-        texts = {name: str(record.get(name) or "") for name in ("last", "rests_until", "story")}
+        texts = {name: str(record.get(name) or "") for name in ("last", "rests_until", "story", "narrated")}
         failures, told = record.get("failures"), record.get("tries")
         tries = {name: n for name, n in told.items() if isinstance(n, int)} if isinstance(told, Mapping) else {}
         return DreamState(**texts, failures=failures if isinstance(failures, int) else 0, tries=tries)

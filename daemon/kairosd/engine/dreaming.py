@@ -153,19 +153,25 @@ class Morning:
         self._tell = tell
 
     async def tell(self) -> None:
-        """Queues yesterday's story as a notice, after six in the morning; a day without anything is passed over."""
+        """Queues yesterday's story as a notice, after six in the morning; a day without anything is passed over.
+
+        Where that fails it is tried again, but no model is asked twice about one day.
+        """
         now = self._clock.now().astimezone()
         day = now.date() - timedelta(days=1)
         state = await self._record.read()
         if now.hour < STORY_HOUR or state.story >= day.isoformat():
             return
-        text = await self.story(day)
+        text = await self._story(day, narrated=state.narrated >= day.isoformat())
         if text:
             title = f"{day:%A}, {day.isoformat()}"
             await self._tell(NoticeDraft(key=f"story:{day}", title=title, body=text, severity=Severity.LOW))
         await self._record.write(replace(await self._record.read(), story=day.isoformat()))
 
-    async def story(self, day: date) -> str:
-        """The story of a day as Markdown; with a model also as prose."""
+    async def _story(self, day: date, *, narrated: bool) -> str:
+        """The story of a day as Markdown, with a model also as prose. What is written down first holds at a crash."""
         story = story_of(day.isoformat(), await asyncio.to_thread(self._journal.of_day, day))
+        if narrated:
+            return story.text()
+        await self._record.write(replace(await self._record.read(), narrated=day.isoformat()))
         return story.text(await self._narration.prose(story))

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from kairosd.core.expiry import set_aside
 from kairosd.core.findable import of_entry, of_line, of_transcript, run_of
-from kairosd.core.json import Json
+from kairosd.core.json import Json, digest
 from kairosd.core.memory import Entry, Generation
 from kairosd.core.runs import Run
 from kairosd.core.search import Answers, Layer, Passage, Question
@@ -24,7 +24,7 @@ from kairosd.ports import Clock, Index, JournalLines, MemoryStore, Runs, Transcr
 BATCH = 2000  # journal lines between two commits
 PATIENCE_SECONDS = 2.0  # what a search waits for the index; it answers with what is there then
 RESTING = frozenset({"run.ended", "run.parked", "run.interrupted"})
-JOURNAL_MARK, MEMORY_MARK, REBUILD_MARK = "journal", "memory", "rebuild"
+JOURNAL_MARK, MEMORY_MARK, FORGOTTEN_MARK, REBUILD_MARK = "journal", "memory", "forgotten", "rebuild"
 
 Line = Mapping[str, Json]
 
@@ -96,11 +96,13 @@ class Indexer:
         """What was forgotten is found no more."""
         async with self._turn:
             await asyncio.to_thread(self._index.drop, sources)
+            await asyncio.to_thread(self._index.purge)  # `replace` may have taken them out, but not their words
 
     async def expire(self, runs: Sequence[str]) -> None:
         """The transcripts of `runs` are deleted: what they said is found no more."""
         async with self._turn:
             await asyncio.to_thread(self._index.drop_threads, runs)
+            await asyncio.to_thread(self._index.purge)
 
     def close(self) -> None:
         """Closes the index's file; a search opens it again."""
@@ -111,11 +113,15 @@ class Indexer:
         mark = f"{generation.number} {generation.digest}"
         if marks.get(MEMORY_MARK) != mark:
             entries = [of_entry(entry) for entry in generation.entries]
-            archive = await asyncio.to_thread(self._memory.archive)
+            archive = await asyncio.to_thread(self._memory.archive, generation)
             gone = set_aside(generation, archive)
             entries += [_past(entry, past.ended) for past in gone if (entry := past.entry)]
             await asyncio.to_thread(self._index.replace, Layer.MEMORY, entries, marks={MEMORY_MARK: mark})
             await asyncio.to_thread(self._index.drop, forgotten(generation))
+            hidden = digest([past.id for past in generation.history if past.entry is None])
+            if marks.get(FORGOTTEN_MARK) != hidden:  # whoever made it forget may have been stopped before the index
+                await asyncio.to_thread(self._index.purge)
+                await asyncio.to_thread(self._index.put, (), {FORGOTTEN_MARK: hidden})
 
     async def _lines(self, lines: Sequence[Line], after: str) -> bool:
         """Adds what the lines say to an index that has been read up to `after`; False = it has not."""

@@ -209,23 +209,23 @@ class Keeper:
         found = await asyncio.to_thread(self._memory.load)
         return _one_of(found.entries, identifier), found
 
-    async def _all(self) -> Generation:
-        """Memory as it is now, with all of its history."""
-        archive = await asyncio.to_thread(self._memory.archive)
+    async def _all(self, *, undone: bool = False) -> Generation:
+        """Memory as it is now, with all of its history; `undone` = also what is archived of generations undone."""
         found = await asyncio.to_thread(self._memory.load)
+        archive = await asyncio.to_thread(self._memory.archive, None if undone else found)
         ids = found.ids
         older = tuple(one for one in archive if one.id not in ids)  # an undo may have made it active again
         return replace(found, history=(*older, *found.history))
 
     async def _ever(self, identifier: str) -> Entry:
         """The entry, also one that is active no more."""
-        found = await self._all()
+        found = await self._all(undone=True)
         past = [one.entry for one in found.history if one.entry is not None]
         return _one_of((*past, *found.entries), identifier)
 
     async def _known(self, identifier: str) -> tuple[str, tuple[str, ...]]:
         """The id that is meant, active or past, and every text it has had here."""
-        found = await self._all()
+        found = await self._all(undone=True)
         past = [one.entry for one in found.history if one.entry is not None]
         entry = _one_of((*past, *found.entries), identifier)
         if len(named := identifier.strip().removeprefix("m:")) < ID_LEAST and named != entry.id:

@@ -59,7 +59,7 @@ class MemoryDesk:
         if parent is None:
             raise UsageError(f"generation {found.number} has none before it", fix="kairos dream show lists them")
         old = await asyncio.to_thread(self._memory.at, parent)
-        return {"number": found.number, "parent": parent, "changes": changes(old, found)}
+        return {"number": found.number, "parent": parent, "changes": changes(old, await self._whole(found))}
 
     async def undo(self, steps: int) -> JsonObject:
         """Goes back, cursor and all: `{generation, cursor, was}`. Raises `UsageError`."""
@@ -125,9 +125,16 @@ class MemoryDesk:
         evidence = (await asyncio.to_thread(gather, lines, (), scrub=Scrubber())).evidence
         marked = [new.manifest.get(name) for name in ("marked", "expired")]
         return await asyncio.to_thread(
-            audit, _less(old, new.manifest.get("archived")), new, accepted=_operations(new.manifest), evidence=evidence,
-            marked=[str(name) for listed in marked if isinstance(listed, list) for name in listed],
+            audit, await self._whole(old), await self._whole(new), accepted=_operations(new.manifest),
+            evidence=evidence, marked=[str(name) for listed in marked if isinstance(listed, list) for name in listed],
         )  # fmt: skip
+
+    async def _whole(self, found: Generation) -> Generation:
+        """`found` with what the archive holds of its history, tombstones first: those never go there."""
+        archived = await asyncio.to_thread(self._memory.archive, found)
+        held = frozenset(found.history)
+        told = (*(one for one in archived if one not in held), *(one for one in found.history if one.entry is not None))
+        return replace(found, history=(*(one for one in found.history if one.entry is None), *told))
 
     async def _step(self, way: Callable[[int], Generation], steps: int, *, kind: str) -> JsonObject:
         was = (await asyncio.to_thread(self._memory.load)).number
@@ -195,12 +202,6 @@ def _evidence(record: JsonObject) -> Evidence:
 def _operations(manifest: Mapping[str, Json]) -> list[Operation]:
     found = manifest.get("operations")
     return [read_operation(one) for one in found] if isinstance(found, list) else []
-
-
-def _less(old: Generation, archived: Json) -> Generation:
-    """`old` without what the next one left to the archive: so many of its history's first, tombstones apart."""
-    left = [one for one in old.history if one.entry is not None][archived if isinstance(archived, int) else 0 :]
-    return replace(old, history=tuple(one for one in old.history if one.entry is None or one in left))
 
 
 def _before(found: Generation) -> list[int]:

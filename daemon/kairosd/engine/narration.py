@@ -22,6 +22,7 @@ log = logging.getLogger("kairosd.dream")
 FORM = "tell"
 ANSWER_MOST = 1024  # tokens
 SENTENCES_MOST = 8
+SENTENCES_LEAST = 2  # of what holds; less is no prose, and the story stands alone
 _SCHEMA: JsonObject = {
     "type": "object", "required": ["sentences"], "additionalProperties": False,
     "properties": {"sentences": {"type": "array", "maxItems": SENTENCES_MOST, "items": {
@@ -40,7 +41,7 @@ class Narration:
         self._allowed = allowed
 
     async def prose(self, story: Story) -> tuple[Sentence, ...]:
-        """What of the model's sentences holds. Empty where nothing happened, or no model can be asked now."""
+        """What of the model's sentences holds. Empty where too little does, nothing happened or no model is at hand."""
         if not story.sentences or not self._allowed():
             return ()
         try:
@@ -50,7 +51,8 @@ class Narration:
         except (ModelError, NoRoom) as problem:
             log.info("the day is told without prose: %s", problem)
             return ()
-        return borne_out(_read(reply), story)
+        held = borne_out(_read(reply), story)
+        return held if len(held) >= SENTENCES_LEAST else ()
 
 
 def _question(story: Story) -> Prompt:

@@ -64,8 +64,11 @@ class MemoryStore(Protocol):
         Raises `NotFoundError`. What a crash interrupts is finished by the next call of any method that writes.
         """
 
-    def archive(self) -> tuple[Past, ...]:
-        """The oldest history, which no generation carries any more; some of it may be in a generation's history too."""
+    def archive(self, generation: Generation | None = None) -> tuple[Past, ...]:
+        """The oldest history, which no generation carries any more: what belongs to one of them, or all there is.
+
+        Some of it may be in a generation's own history too.
+        """
 
     def pins(self) -> tuple[str, ...]:
         """The lines of the owner's `pins.md`, plain; read and never written."""

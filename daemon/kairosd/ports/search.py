@@ -30,6 +30,9 @@ class Index(Protocol):
     def drop_threads(self, threads: Sequence[str]) -> None:
         """Takes whole threads out."""
 
+    def purge(self) -> None:
+        """Leaves no word in the index's files of what is in it no more."""
+
     def marks(self) -> dict[str, str]:
         """What was remembered with the passages: how far each source of them has been read."""
 

@@ -71,12 +71,12 @@ class MemoryFolder:
             elif self._read(number).digest != base.digest:
                 raise StaleMemoryError
             made = max(self._numbers()) + 1
-            if gone := spared(generation.history):
-                self._archive.add(gone)
-                generation = replace(generation, history=without(generation.history, gone))
+            gone = spared(generation.history)
+            archived = self._archive.add(gone, self._manifest(number))
+            generation = replace(generation, history=without(generation.history, gone))
             manifest = {
                 **generation.manifest, "number": made, "parent": number, "cursor": generation.cursor,
-                "before": self._before(number), "archived": len(gone),
+                "before": self._before(number), "archive": archived,
             }  # fmt: skip
             self._write(replace(generation, number=made, manifest=manifest), files or {})
             point(self._current, f"gen/{made:06d}")
@@ -129,9 +129,9 @@ class MemoryFolder:
             return ()
         return tuple(text for line in content.splitlines() if (text := parse_words(line)[0]))
 
-    def archive(self) -> tuple[Past, ...]:
+    def archive(self, generation: Generation | None = None) -> tuple[Past, ...]:
         with disk("read the archive"):
-            return self._archive.read()
+            return self._archive.read() if generation is None else self._archive.of(generation.manifest)
 
     def propose(self, proposal: Proposal) -> None:
         with disk("keep a proposal"), locked(self._folder):
@@ -211,7 +211,7 @@ class MemoryFolder:
     def _found(self) -> int:
         """Generation 0 is written before the first other one, so that there is something to go back to."""
         if 0 not in self._numbers():
-            self._write(Generation(manifest={"number": 0, "parent": None, "cursor": 0}), {})
+            self._write(Generation(manifest={"number": 0, "parent": None, "cursor": 0, "archive": []}), {})
         point(self._current, "gen/000000")
         return 0
 
@@ -260,15 +260,15 @@ class MemoryFolder:
         wanted = json.loads((self._folder / "forget.json").read_text())
         name, day = str(wanted["id"]), date.fromisoformat(wanted["day"])
         tombstone = Past(name, None, day, "forgotten", sources=tuple(wanted.get("sources", ())))
-        numbers = self._numbers()
+        # All are read before the first is written: an editor's copy in one is compared with what another was.
+        generations = [self._read(number) for number in sorted(self._numbers(), reverse=True)]
         archived = Generation(history=self._archive.read())
-        texts = {text for one in (archived, *map(self._read, numbers)) for text in _texts(one, name)}
+        texts = {text for one in (archived, *generations) for text in _texts(one, name)}
         # The proposals first: once no generation holds the words, nobody could say what to look for.
         self._proposals.forget(texts)
         # Every generation has the tombstone, so that what is forgotten is not learned again after an undo.
         count = 0
-        for number in numbers:
-            one = self._read(number)
+        for one in generations:
             count += name in one.ids
             self._rewrite(_without(one, tombstone), texts)
         self._archive.forget(name)

@@ -1,14 +1,15 @@
 """What the owner's hand changed in a generation's files: found by comparing each line with what was written there.
 
 The owner always wins. A line that was changed or added is theirs, at tier `owner`; one taken out is in history. A file
-says in its first line which generation it was made of. Where an editor has saved a copy of an older one, it is that
-one which its lines are compared with: what has come to memory since is neither taken out nor put back by it.
+says in its heading which generation it was made of. Where an editor has saved a copy of an older one, it is that one
+which its lines are compared with: what has come to memory since is neither taken out nor put back by it. A file that
+does not say, or names one that is not kept, takes nothing out.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
 
@@ -18,17 +19,23 @@ from kairosd.core.memory import (
     HAND,
     Entry,
     Past,
+    escaped,
     format_line,
     key_of,
     new_id,
     parse_line,
     parse_words,
+    plain,
+    unescaped,
 )
-from kairosd.core.memory_index import ALL_TOPICS, INDEX, TOPICS, files_of, has_place, index_text, number_of
+from kairosd.core.memory_index import ALL_TOPICS, INDEX, TOPICS, cut_off, files_of, has_place, index_text, number_of
 
 REMOVED = "removed by hand"
 _LINK = re.compile(r"[-*] \[[^\]]*\]\([^)]*\)")
 _PLACE = re.compile(r"\[(?P<scope>[^\]]+)\] (?P<text>.+)", re.DOTALL)
+
+_OWNERS = frozenset({"text", "key", "scope", "kind", "check", "pinned"})  # fields that the owner changes on purpose
+_LASTING = ("text", "key", "scope", "kind")  # of an entry under its id; the others a dream or a pin may change
 
 Entries = Mapping[str, Entry]
 
@@ -73,9 +80,15 @@ class _Base:
 
     def __init__(self, entries: Entries, name: str, *, whole: bool) -> None:
         self.entries = entries
+        self.name = name
         self.whole = whole
         self.written = files_of(tuple(entries.values()), ()).get(name, "").splitlines()
         self.lines = {format_line(entry): entry for entry in entries.values()}
+
+    def copies(self, named: str, elsewhere: Collection[str]) -> bool:
+        """Whether that entry's own line still stands in another file, and never stood in this one."""
+        line = format_line(self.entries[named])
+        return line in elsewhere and line not in self.written
 
 
 class _Reader:
@@ -88,16 +101,19 @@ class _Reader:
 
     def index(self, content: str) -> None:
         base = self._base(INDEX, content)
+        lines = [line for line in _lines(content) if line and not _LINK.match(line)]
+        untouched = {parse_words(line)[1] for line in lines if line in base.written}
         shown: set[str] = set()
-        for line in content.splitlines():
-            if not line.strip() or _LINK.match(line.strip()):
-                continue
+        for line in lines:
             text, named = parse_words(line)
-            if named in base.entries:
+            if line in base.written:
                 shown.add(named)
-                if line not in base.written:
-                    self._reword(base.entries[named], text)
-            elif text and line not in base.written:
+            elif named in base.entries and named not in untouched | shown:
+                shown.add(named)
+                self._reword(base.entries[named], text)
+            elif named in base.entries:
+                self._copied(base.entries[named], _as_meant(base.entries[named], text))
+            elif text:
                 self._new(base, text, scope=EVERYWHERE, named=named)
         if base.whole:
             for named in {parse_words(line)[1] for line in base.written} - shown - {""}:
@@ -107,18 +123,20 @@ class _Reader:
         """`changed` are the topic files that are not as they were written."""
         bases = {name: self._base(name, content) for name, content in sorted(changed.items())}
         elsewhere = {line for name, content in files.items() if name not in changed for line in content.splitlines()}
-        seen: set[str] = set()
+        seen = {base.lines[line].id for name, base in bases.items() for line in _lines(changed[name])
+                if line in base.lines}  # fmt: skip
         for name, base in bases.items():
             scope = _scope_of(base)
-            for line in changed[name].splitlines():
+            for line in _lines(changed[name]):
                 if line in base.lines:
-                    seen.add(base.lines[line].id)
                     continue
                 text, named = parse_words(line)
-                if named in base.entries and named not in seen:
+                if named in base.entries and named not in seen and not base.copies(named, elsewhere):
                     seen.add(named)
-                    self._change(base.entries[named], line, text=text)
-                elif text and not _LINK.match(line.strip()):
+                    self._change(base, line, text=text, named=named)
+                elif named in base.entries:
+                    self._copied(base.entries[named], text)
+                elif text and not _LINK.match(line):
                     self._new(base, text, scope=scope, named=named)
         for base in bases.values():
             for line in base.written if base.whole else ():
@@ -127,38 +145,47 @@ class _Reader:
 
     def _base(self, name: str, content: str) -> _Base:
         number = number_of(content)
-        if number is not None and number != self._all.number:
-            older = self._all.older(number)
-            return _Base(self._all.entries if older is None else older, name, whole=older is not None)
-        # Without a number a name that is no more tells that it is a copy of an older one.
-        whole = number is not None or not any(parse_words(line)[1] in self._past for line in content.splitlines())
-        return _Base(self._all.entries, name, whole=whole)
+        if number == self._all.number:
+            return _Base(self._all.entries, name, whole=True)
+        older = None if number is None else self._all.older(number)
+        return _Base(self._all.entries if older is None else older, name, whole=older is not None)
 
-    def _change(self, base: Entry, line: str, *, text: str) -> None:
+    def _change(self, base: _Base, line: str, *, text: str, named: str) -> None:
+        was = base.entries[named]
         try:
-            said = parse_line(line.strip())
+            said = parse_line(line)
         except ValueError:  # what stands in the comment was broken by hand: what is known of it stays
-            said = replace(base, text=text) if text else base
-        now = self._found.entries.get(base.id)
-        if now is None:
-            self._again(base, said.text)
-            return
-        changes = {one.name: getattr(said, one.name) for one in fields(Entry) if one.name != "id"}
-        self._own(replace(now, **{name: each for name, each in changes.items() if each != getattr(base, name)}))
+            said = replace(was, text=text) if text else was
+        # In a copy of unknown age only those fields that no dream changes can tell the hand from the time that passed.
+        names = [one.name for one in fields(Entry) if one.name != "id"] if base.whole else _LASTING
+        changes = {name: each for name in names if (each := getattr(said, name)) != getattr(was, name)}
+        now = self._found.entries.get(named)
+        if now is not None and changes:
+            self._own(replace(now, **changes))
+        elif now is None and changes.keys() & _OWNERS:
+            self._again(replace(was, **changes))
 
     def _reword(self, base: Entry, text: str) -> None:
-        if not text or text == parse_words(f"- {index_text(base)}")[0]:
+        if not text or text == _shown(base):
             return
-        text = _without_place(base, text)
+        text = _as_meant(base, text)
+        if text == base.text:
+            return
         if (now := self._found.entries.get(base.id)) is not None:
             self._own(replace(now, text=text))
         else:
-            self._again(base, text)
+            self._again(replace(base, text=text))
 
-    def _again(self, base: Entry, text: str) -> None:
-        """The owner changed a line that is active no more: a line of theirs, unless it is forgotten."""
-        if self._past.get(base.id, base) is not None and text != base.text:
+    def _copied(self, base: Entry, text: str) -> None:
+        """A line beside the one it is a copy of: what it says otherwise is the owner's own."""
+        if text and text != base.text:
             self._add(text, base.scope)
+
+    def _again(self, said: Entry) -> None:
+        """The owner changed a line that is active no more: a line of theirs, unless it is forgotten."""
+        if self._past.get(said.id, said) is not None:
+            taken = any((one.scope, one.key) == (said.scope, said.key) for one in self._found.entries.values())
+            self._add(said.text, said.scope, like=replace(said, key=key_of(said.text)) if taken else said)
 
     def _own(self, said: Entry) -> None:
         sources = tuple(dict.fromkeys((*said.sources, HAND)))
@@ -166,25 +193,30 @@ class _Reader:
         self._found.edited.add(said.id)
 
     def _new(self, base: _Base, text: str, *, scope: str, named: str) -> None:
-        """A line that is none of the base's: the owner's own, or an older generation's, which is no word of theirs."""
-        if named not in self._past:
-            if base.whole or not named:
+        """A line that is none of the base's: the owner's own, or another generation's, which is no word of theirs."""
+        known = self._all.entries.get(named) or self._past.get(named)
+        if known is None:
+            if named not in self._past and (base.whole or not named):
                 self._add(text, scope)
             return
-        past = self._past[named]
-        if past is not None and text != parse_words(f"- {index_text(past)}")[0]:
-            self._again(past, _without_place(past, text))
+        meant = _as_meant(known, text) if base.name == INDEX else text
+        if known.text in (text, meant):
+            return
+        if named in self._past:
+            self._again(replace(known, text=meant))
+        else:
+            self._add(meant, known.scope)
 
-    def _add(self, text: str, scope: str) -> None:
+    def _add(self, text: str, scope: str, *, like: Entry | None = None) -> None:
+        """A new entry of the owner's; `like` one that was before, it has that one's key, kind, check and pin."""
         if any(entry.text == text and entry.scope == scope for entry in self._found.entries.values()):
             return
-        key = key_of(text)
-        made = new_id(scope, key, text=text, taken=self._taken)
+        known = like or Entry(id="0000", key=key_of(text), text=text, scope=scope)
+        made = new_id(scope, known.key, text=text, taken=self._taken)
         self._taken.add(made)
-        self._found.entries[made] = Entry(
-            id=made, key=key, text=text, scope=scope, since=self._today, seen=self._today, sources=(HAND,),
-            trust=Tier.OWNER,
-        )  # fmt: skip
+        self._found.entries[made] = replace(
+            known, id=made, since=self._today, seen=self._today, sources=(HAND,), trust=Tier.OWNER, stale=None
+        )
         self._found.edited.add(made)
 
     def _remove(self, named: str) -> None:
@@ -194,11 +226,23 @@ class _Reader:
             self._found.removed.append(Past(named, entry, self._today, REMOVED, sources=(HAND,)))
 
 
+def _lines(content: str) -> list[str]:
+    return [line.strip() for line in content.splitlines()]  # blanks around a line are no edit of it
+
+
 def _scope_of(base: _Base) -> str:
     return next((base.lines[line].scope for line in base.written if line in base.lines), EVERYWHERE)
 
 
-def _without_place(entry: Entry, text: str) -> str:
-    """The text of an index line without the scope that `index_line` put before it."""
+def _shown(entry: Entry) -> str:
+    return parse_words(f"- {index_text(entry)}")[0]
+
+
+def _as_meant(entry: Entry, text: str) -> str:
+    """The text of an edited index line: without the scope before it, and whole where `index_line` had cut it."""
+    tail = cut_off(entry)
+    if tail and text.count("…") > index_text(entry)[:-1].count("…"):
+        before, _, after = text.rpartition("…")
+        text = plain(unescaped(f"{escaped(before)}{tail}{escaped(after)}"))
     place = _PLACE.fullmatch(text)
     return place["text"] if place and has_place(entry) else text

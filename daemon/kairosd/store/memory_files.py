@@ -78,7 +78,7 @@ def read_tree(folder: Path) -> dict[str, str]:
         if path.is_symlink() or path.name.startswith(".") or path.suffix not in (".md", ".json", ".jsonl"):
             continue
         if path.is_file():
-            found[name] = path.read_text(encoding="utf-8", errors="replace")
+            found[name] = path.read_text(encoding="utf-8-sig", errors="replace")  # editors may mark the encoding
     if not found:
         raise FileNotFoundError(folder)
     return found

@@ -91,7 +91,7 @@ class SearchIndex:
                 left = _load(connection, "thread = ? AND thread != '' ORDER BY position", values=(thread,))
                 _store(connection, left, columns=columns_of(left))
         if gone:
-            self._purge()
+            self.purge()
         return gone
 
     def drop_threads(self, threads: Sequence[str]) -> None:
@@ -99,7 +99,13 @@ class SearchIndex:
         with self._writing() as connection:
             gone = sum(_delete(connection, "thread = ?", values=(thread,)) for thread in filter(None, threads))
         if gone:
-            self._purge()
+            self.purge()
+
+    def purge(self) -> None:
+        """Takes the words of what was deleted out of the file too: FTS5 and the log of writes keep them for a while."""
+        with self._using() as connection:
+            connection.execute("INSERT INTO words (words) VALUES ('optimize')")
+            connection.execute("PRAGMA wal_checkpoint (TRUNCATE)")
 
     def marks(self) -> dict[str, str]:
         """What was remembered with the passages: how far each source of them has been read."""
@@ -119,7 +125,7 @@ class SearchIndex:
 
     def search(self, question: Question, *, today: date) -> list[Found]:
         """The best answers, best first; `today` is the local day that "yesterday" is understood by."""
-        with self._using() as connection:
+        with self._reading() as connection:
             if not (words := question.words):
                 return []
             found = self._candidates(connection, self._matcher.matches(connection, words), question=question)
@@ -132,12 +138,6 @@ class SearchIndex:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
-
-    def _purge(self) -> None:
-        """Takes the words of what was deleted out of the file too: FTS5 and the log of writes keep them for a while."""
-        with self._using() as connection:
-            connection.execute("INSERT INTO words (words) VALUES ('optimize')")
-            connection.execute("PRAGMA wal_checkpoint (TRUNCATE)")
 
     def _put_thread(self, connection: sqlite3.Connection, fresh: list[Passage]) -> None:
         """Stores passages of one thread, and anew those beside them, whose surroundings they are."""
@@ -187,6 +187,17 @@ class SearchIndex:
                     self._discard()
                     raise StoreError("the search index was damaged and begins anew", fix="ask again") from error
                 raise StoreError(f"the search index cannot be used: {error}", fix="kairos memory reindex") from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """One state of the index, whatever another process writes meanwhile."""
+        with self._using() as connection:
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
