@@ -7,7 +7,7 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ def serving_ntfy(folder: Path, *options: str) -> Iterator[str]:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     command = [NTFY, "serve", "--listen-http", f"127.0.0.1:{port}", "--base-url", url]
-    command += ["--cache-file", str(folder / "cache.db"), *options]
+    command += ["--cache-file", str(folder / "cache.db"), "--visitor-request-limit-exempt-hosts", "127.0.0.1", *options]
     with (folder / "log").open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as server:
         try:
             _until_healthy(url, server)
@@ -47,11 +47,15 @@ def _until_healthy(url: str, server: subprocess.Popen[bytes]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A server that refuses everybody whom it does not know. `phone` may write `kairos-answers` and nothing else."""
+    """A server that refuses everybody whom it does not know. `phone` may write `kairos-answers` and nothing else.
+
+    `tell` runs a command of ntfy's on its users and their access.
+    """
 
     url: str
     token: str
     phone: str
+    tell: Callable[..., str]
 
 
 @contextmanager
@@ -74,4 +78,4 @@ def serving_closed_ntfy(folder: Path) -> Iterator[Closed]:
         tell("access", "everyone", "kairos-writable", "wo")
         (token,) = set(re.findall(r"tk_\w+", tell("token", "add", "kairos")))
         (phone,) = set(re.findall(r"tk_\w+", tell("token", "add", "phone")))
-        yield Closed(url, token, phone)
+        yield Closed(url, token, phone, tell)

@@ -142,7 +142,9 @@ class _Server:
         self._writers.add(writer)
         try:
             while (request := await _read(reader)) is not None:
-                if not await self.answer(request, writer):
+                if request.body and request.headers.get("content-type") != "application/json":
+                    await _whole(writer, 415, {"error": {"message": "the body is to be application/json"}})
+                elif not await self.answer(request, writer):
                     break
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # the peer is gone, or the test is over

@@ -146,6 +146,16 @@ async def test_text_streams_in_pieces_and_ends_with_usage(bench: Bench) -> None:
     assert (done.stop, done.usage.input, done.usage.output, done.usage.cache_read) == ("end", 100, 20, 40)
 
 
+async def test_a_request_says_that_it_is_json(bench: Bench) -> None:
+    """Some servers refuse it otherwise, whatever it holds: the scripted ones too."""
+    bench.script(Reply(text="hello"))
+    await bench.stream(ASK)
+    await bench.model.check()
+    asked, looked_up = bench.server.log
+    assert asked.headers["content-type"] == "application/json"
+    assert "content-type" not in looked_up.headers
+
+
 async def test_missing_usage_is_unknown_and_priced_unknown(bench: Bench) -> None:
     bench.script(Reply(text="hi", usage=None))
     done = (await bench.stream(ASK))[-1]

@@ -311,6 +311,13 @@ async def test_ntfy_is_private_by_refusals_alone(answers: tuple[bytes, ...], fou
     assert sent == [True, False, False][: len(sent)]
 
 
+@pytest.mark.parametrize("url", ["http://ntfy.example.org", "http://localhost.example.org:80", "http://10.0.0.1"])
+async def test_ntfy_is_not_private_where_the_network_reads_along(url: str) -> None:
+    async with phone(url, token="tk_secret") as made:
+        assert isinstance(made, ntfy.Ntfy)
+        assert await made.strangers() == "its address is not https"
+
+
 # --- ntfy, what is answered
 
 
@@ -359,6 +366,7 @@ async def test_ntfy_tells_what_is_answered_by_our_own_clock() -> None:
         (answer("403 Forbidden", "no"), NotifierRefusedError),
         (answer("503 Broken", ""), NotifierError),
         (answer("200 OK", "x" * (ntfy.LINE_BYTES + 10)), NotifierError),
+        (answer("200 OK", "[" * 90_000 + "\n" + "x" * (ntfy.LINE_BYTES + 10)), NotifierError),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", NotifierError),
     ],
 )
@@ -371,18 +379,20 @@ async def test_ntfy_that_cannot_be_heard_says_why(reply: bytes, error: type[Noti
 
 async def test_ntfy_puts_the_buttons_own_token_into_a_question_and_nothing_without_a_topic_for_answers() -> None:
     replies = ("yes bcdfg", "no bcdfg")
-    async with serving(*[answer("200 OK")] * 2) as server, phone(server.url) as deaf:
+    async with serving(*[answer("200 OK")] * 3) as server, phone(server.url) as deaf:
         section = NtfySection(url=server.url, topic="t", answers="a")
-        made = ntfy.build(section, NotifierDeps(SystemClock(), token="tk_own", answers_token="tk_button"))
+        made = ntfy.Ntfy(section, NotifierDeps(SystemClock(), token="tk_own", answers_token="tk_button"))
+        await made.deliver(notice(), replies, private=True)
         await made.deliver(notice(), replies)
         await made.close()
         await deaf.deliver(notice(), replies)
-    asked, plain = (json.loads(body) for _, _, body in server.requests)
+    asked, unproven, plain = (json.loads(body) for _, _, body in server.requests)
     assert [(one["label"], one["body"], one["url"]) for one in asked["actions"]] == [
         ("Yes", "yes bcdfg", f"{server.url}/a"), ("No", "no bcdfg", f"{server.url}/a"),
     ]  # fmt: skip
     assert {one["headers"]["Authorization"] for one in asked["actions"]} == {"Bearer tk_button"}
     assert "tk_own" not in str(asked)
+    assert [one["headers"] for one in unproven["actions"]] == [{}, {}], "strangers may read it"
     assert "actions" not in plain
 
 

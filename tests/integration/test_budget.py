@@ -25,8 +25,8 @@ from kairosd.engine.asking import Asking
 from kairosd.engine.breakers import Attempt, Breakers
 from kairosd.engine.incidents import Incidents
 from kairosd.engine.limits import BARREN_TURNS
-from kairosd.engine.purses import NoRoom, Purses
-from kairosd.errors import ModelError, ModelUnavailableError
+from kairosd.engine.purses import NoRoom, Purses, Taken
+from kairosd.errors import ModelError, ModelUnavailableError, StoreError
 from kairosd.models.prices import tariff_of
 from kairosd.ports import Query, Stores
 from kairosd.store.assembly import open_stores
@@ -393,6 +393,76 @@ async def test_what_never_began_is_given_back_and_what_was_cut_is_not(setup: Set
 
 
 # One run that does not end.
+
+
+async def reserved(purses: Purses, *causes: str) -> list[int]:
+    model = Billing(World(random.Random(1), ManualClock(), ()), "claude-haiku-4-5")
+    payers = [Payer(cause, Purse.TICK) for cause in causes]
+    return [await purses.reserve(payer, PROMPT, role="act", model=model, tariff=tariff_of(model)) for payer in payers]
+
+
+async def test_a_call_is_settled_although_its_run_is_stopped_while_others_are_still_booked(setup: Setup) -> None:
+    tight = caps((DOLLAR, 10**9), (DOLLAR, 10**9))
+    async with stores_at(setup.folder / "home", setup.clock) as stores:
+        purses = Purses(stores, setup.clock, caps={Purse.TICK: tight}, tell=lambda _: None)
+        failed, booked, last = await reserved(purses, "r_1", "r_2", "r_3")
+        taken = Taken("ok", DEAR, 6000)
+        purses._unsettled[failed] = taken  # the disk was full when it was to be written
+        purses.book(booked, taken)
+        settling = asyncio.create_task(purses.settle(last, taken))
+        await asyncio.sleep(0)
+        settling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await settling
+        await asyncio.sleep(0.2)
+        assert [row["outcome"] for row in await stores.model_calls.of("r_3")] == ["ok"]
+        await purses.view()
+        assert [row["outcome"] for run in ("r_1", "r_2") for row in await stores.model_calls.of(run)] == ["ok", "ok"]
+
+
+async def test_a_call_is_settled_at_once_and_waits_for_nobody_elses_booking(setup: Setup) -> None:
+    never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def settle_soon(_real: object, *_given: object, **_named: object) -> asyncio.Future[None]:
+        return never
+
+    tight = caps((DOLLAR, 10**9), (DOLLAR, 10**9))
+    async with stores_at(setup.folder / "home", setup.clock) as stores:
+        hooked = Hooked(stores.model_calls, {"settle_soon": settle_soon})  # type: ignore[dict-item]
+        purses = Purses(replace(stores, model_calls=hooked), setup.clock, caps={Purse.TICK: tight}, tell=lambda _: None)  # type: ignore[arg-type]
+        booked, last = await reserved(purses, "r_1", "r_2")
+        purses.book(booked, Taken("ok", DEAR, 6000))
+        async with asyncio.timeout(5):
+            await purses.settle(last, Taken("ok", DEAR, 6000))
+        assert [row["outcome"] for row in await stores.model_calls.of("r_2")] == ["ok"]
+
+
+async def test_an_answer_is_taken_although_the_store_books_nothing_now(
+    setup: Setup, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At once, or a moment later: it is logged, the answer is whole, and what it took is booked when that can be."""
+    loop = asyncio.get_running_loop()
+
+    def settle_soon(_real: object, number: int, *_given: object, **_named: object) -> asyncio.Future[None]:
+        if number % 2:
+            raise StoreError("the database is closed")
+        refused: asyncio.Future[None] = loop.create_future()
+        loop.call_soon(refused.set_exception, StoreError("the disk is full"))
+        return refused
+
+    tight = caps((DOLLAR, 10**9), (DOLLAR, 10**9))
+    setup.actor.add(says("", use("bell")), says("", use("bell")))
+    async with stores_at(setup.folder / "home", setup.clock) as stores:
+        hooked = replace(stores, model_calls=Hooked(stores.model_calls, {"settle_soon": settle_soon}))  # type: ignore[arg-type, dict-item]
+        purses = Purses(hooked, setup.clock, caps={Purse.TICK: tight}, tell=lambda _: None)
+        asking = Asking(purses, Tireless(hooked, setup.clock), tariffs=tariff_of)
+        for cause in ("r_1", "r_2"):
+            reply = await asking.ask(setup.actor, PROMPT, payer=Payer(cause, Purse.TICK), role="act")
+            assert [one.name for one in reply.uses] == ["bell"]
+            await asyncio.sleep(0.01)
+        assert len([record for record in caplog.records if record.name == "kairosd.purses"]) == 2
+        await purses.view()
+        assert [row["outcome"] for run in ("r_1", "r_2") for row in await stores.model_calls.of(run)] == ["ok", "ok"]
 
 
 async def test_turns_in_which_nothing_succeeds_end_a_run(setup: Setup) -> None:

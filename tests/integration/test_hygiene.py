@@ -6,14 +6,16 @@ every process of a job has in its arguments or its environment.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,10 @@ from typing import Any
 import pytest
 
 import kairosd
+from kairosd.core.shell.plans import Stream
+from kairosd.errors import ExecutorError
+from kairosd.executor.client import ProcessExecutor
+from kairosd.ports import Launch
 
 NOBODY = 65534
 DRIVER = Path(__file__).with_name("hygiene.py")
@@ -141,6 +147,50 @@ def test_a_crowd_leaves_room_for_its_neighbours(play: Play) -> None:
     assert play.line(process)["codes"] == [0] * 5
     end(process)
     assert play.leftovers() == []
+
+
+@pytest.fixture
+async def executor() -> AsyncIterator[ProcessExecutor]:
+    made = ProcessExecutor()
+    yield made
+    await made.close()
+
+
+TRUE = Launch(("/bin/true",), {}, "/", Stream.OWN, timeout=60.0, output_limit=100)
+
+
+@pytest.mark.anyio
+async def test_a_group_that_somebody_removed_costs_one_job_and_no_more(executor: ProcessExecutor) -> None:
+    assert (await executor.run(TRUE)).code == 0
+    made = [*Path("/sys/fs/cgroup").glob(f"**/kairos-{executor.pid}.*")]
+    if not made:
+        pytest.skip("NOT TESTED: no control groups here")
+    for folder in made:
+        folder.rmdir()
+    with pytest.raises(ExecutorError):
+        await executor.run(TRUE)
+    assert [(await executor.run(TRUE)).code for _ in range(3)] == [0, 0, 0]
+
+
+@pytest.mark.anyio
+async def test_a_job_that_finds_no_descriptors_leaves_none_and_no_group(executor: ProcessExecutor) -> None:
+    assert (await executor.run(TRUE)).code == 0
+    open_now = Path(f"/proc/{executor.pid}/fd")
+
+    def state() -> tuple[int, int]:
+        return len([*open_now.iterdir()]), len([*Path("/sys/fs/cgroup").glob(f"**/kairos-{executor.pid}.*")])
+
+    before, highest = state(), max(int(each.name) for each in open_now.iterdir())
+    usual = resource.prlimit(executor.pid or 0, resource.RLIMIT_NOFILE)
+    for limit in range(3, highest + 12):
+        resource.prlimit(executor.pid or 0, resource.RLIMIT_NOFILE, (limit, usual[1]))
+        with contextlib.suppress(ExecutorError):
+            await executor.run(TRUE)
+    resource.prlimit(executor.pid or 0, resource.RLIMIT_NOFILE, usual)
+    assert (await executor.run(TRUE)).code == 0
+    descriptors, groups = state()
+    assert descriptors == before[0]
+    assert groups <= before[1]
 
 
 @pytest.mark.parametrize("victim", ["daemon", "executor"])

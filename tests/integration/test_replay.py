@@ -25,6 +25,7 @@ from kairosd.config import load, read_environment
 from kairosd.core.decisions import Answer, Verdict, parse_answer
 from kairosd.core.events import Tier
 from kairosd.core.exchanges import mark
+from kairosd.core.journal import stamp
 from kairosd.core.messages import Prompt
 from kairosd.core.runs import Call, CallState, RunState
 from kairosd.core.secrets import Scrubber
@@ -388,6 +389,20 @@ async def test_a_folder_that_cannot_be_written_stops_nothing(setup: Recorded) ->
         setup.actor.add(says("yes"))
         run = await bench.tell("are you there?")
         assert (await bench.run(run)).state is RunState.DONE_UNCHECKED
+
+
+async def test_an_answer_too_deep_to_be_put_on_record_costs_its_own_entry_alone(
+    setup: Recorded, caplog: pytest.LogCaptureFixture
+) -> None:
+    deep = json.loads("[" * 600 + "]" * 600)
+    recorder, now = ExchangeWriter(setup.place.exchanges, setup.clock, scrub=Scrubber()), stamp(setup.clock.now())
+    recorder.put(lambda: {"kind": "asked", "t": now, "answer": "before"})
+    for _ in range(2):
+        recorder.put(lambda: {"kind": "asked", "t": now, "answer": deep})
+    recorder.put(lambda: {"kind": "asked", "t": now, "answer": "after"})
+    await asyncio.to_thread(recorder.close)
+    assert [entry["answer"] for _, _, entry in setup.entries()] == ["before", "after"]
+    assert len([record for record in caplog.records if record.name == "kairosd.exchanges"]) == 1
 
 
 async def test_old_exchanges_go_with_the_transcripts(setup: Recorded) -> None:

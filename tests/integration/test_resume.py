@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -15,7 +17,11 @@ from tests.engine_bench import Setup, open_setup
 from tests.fakes import says, use
 
 from kairosd.core.runs import INTERRUPTED, ApprovalState, ParkedOn, Run, RunState, call_hash
-from kairosd.engine.news import describe_absence, span
+from kairosd.engine import runs
+from kairosd.engine.news import News, describe_absence, span
+from kairosd.engine.repository import Place
+from kairosd.engine.runs import Worker
+from kairosd.engine.tooling import Tooling
 from kairosd.errors import StoreError
 from kairosd.store.migrate import scripts_folder
 from kairosd.store.upgrade import upgrade
@@ -175,6 +181,71 @@ async def test_a_broken_run_whose_end_the_disk_refuses_is_ended_when_there_is_ro
         assert "something broke inside Kairos" in found.result
         setup.actor.add(says("the workspace is free again"))
         assert (await bench.run(await bench.tell())).state is RunState.DONE_UNCHECKED
+
+
+async def test_a_run_whose_worker_cannot_be_made_ends_and_no_other_with_it(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = runs.Worker
+
+    def make(tooling: Tooling, place: Place, *, run: Run) -> Worker:
+        if run.workspace == "app":
+            raise OSError(errno.EMFILE, "too many open files")
+        return real(tooling, place, run=run)
+
+    monkeypatch.setattr(runs, "Worker", make)
+    setup.second = setup.failures = True
+    setup.actor.held.clear()
+    setup.actor.add(says("lib is done"), says("app is done"))
+    async with setup.running() as bench:
+        other = str((await bench.engine.desk.tell("do it", "lib", folder=None))["run"])
+        await bench.quiet()
+        found = await bench.run(await bench.tell())
+        assert found.state is RunState.FAILED
+        assert "too many open files" in found.result
+        setup.actor.held.set()
+        await bench.quiet()
+        assert (await bench.run(other)).result == "lib is done"
+        monkeypatch.undo()
+        assert (await bench.run(await bench.tell())).result == "app is done"
+    assert len(setup.actor.prompts) == 2
+
+
+async def test_no_run_begins_whose_parts_cannot_be_loaded_and_those_under_way_go_on(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup.second = True
+    setup.actor.held.clear()
+    setup.actor.add(says("lib is done"), says("app is done"))
+    async with setup.running() as bench:
+        other = str((await bench.engine.desk.tell("do it", "lib", folder=None))["run"])
+        await bench.quiet()
+        monkeypatch.setitem(sys.modules, "kairosd.engine.runs", None)  # its import fails from now on
+        run = await bench.tell()
+        assert (await bench.run(run)).state is RunState.QUEUED
+        setup.actor.held.set()
+        await bench.quiet()
+        assert (await bench.run(other)).result == "lib is done"
+        monkeypatch.undo()
+        await bench.advance(60)
+        assert (await bench.run(run)).result == "app is done"
+    assert len(setup.actor.prompts) == 2
+
+
+async def test_an_interrupted_run_that_nobody_can_be_asked_about_keeps_no_other_down(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ago(*_: object) -> str:
+        raise ImportError("no module named news")
+
+    run = await interrupted(setup, minutes=120)
+    monkeypatch.setattr(News, "ago", ago)
+    setup.actor.add(says("later"))
+    async with setup.running() as bench:
+        found = await bench.run(run)
+        assert found.state is RunState.FAILED
+        assert "no module named news" in found.result
+        assert (await bench.run(await bench.tell())).result == "later"
 
 
 async def test_room_for_one_lets_one_run_go_on(setup: Setup) -> None:

@@ -282,6 +282,15 @@ def test_a_secret_file_holds_one_secret_a_line_and_never_shows_it(write: Any, pl
     assert config.github.secret_file == str(place.config.with_name("hook"))
 
 
+def test_the_token_that_every_notice_shows_is_not_kairoses_own(refused: Any, write: Any) -> None:
+    section = (
+        FALLBACK + '[notifiers.ntfy]\ntopic = "t"\nanswers = "a"\ntoken_env = "OWN"\nanswers_token_env = "SHOWN"\n'
+    )
+    (problem,) = refused(section, OWN="tk_1", SHOWN="tk_1")
+    assert "answers_token_env: must be another token than Kairos's own" in problem
+    write(section, OWN="tk_1", SHOWN="tk_2")
+
+
 def test_secrets_that_are_missing_short_open_or_doubly_named_are_refused(refused: Any, place: Home) -> None:
     place.config.parent.mkdir()
     short = private(place.config.with_name("short"), f"{SECRET}\nfifteen bytes..\n")

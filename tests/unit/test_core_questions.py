@@ -174,6 +174,14 @@ def test_five_unknown_codes_a_minute_silence_a_channel_for_a_while() -> None:
     assert guesses.silent_until("ntfy", NOW + timedelta(minutes=1) + SILENT_FOR) is None
 
 
+def test_an_older_silence_does_not_end_a_longer_one() -> None:
+    guesses = Guesses()
+    for at in (NOW, NOW - timedelta(minutes=10)):
+        for _ in range(UNKNOWN_CODES):
+            guesses.unknown("ntfy", at)
+    assert guesses.silent_until("ntfy", NOW) == NOW + SILENT_FOR
+
+
 def test_slow_guesses_and_the_socket_are_not_silenced() -> None:
     guesses = Guesses()
     for number in range(50):

@@ -96,7 +96,7 @@ def build_engine(ground: Ground, outside: Outside, *, controls: Controls) -> Eng
     asking = ground.seams.asking(build_asking(ground, outside, breakers=breakers))
     quarantine = Quarantine(asking, partial(choose_model, outside, breakers, name=config.roles.decide))
 
-    replies = Replies(stores.approvals, clock, outbox=outside.outbox)
+    replies = Replies(stores, clock, outbox=outside.outbox, privacy=outside.privacy)
 
     def ended(workspace: str) -> None:
         outside.outbox.ring()

@@ -101,7 +101,8 @@ def open_channel(ground: Ground, name: str, *, network: NetworkSettings) -> Chan
     phone = isinstance(section, NtfySection)
     listen = answers if isinstance(section, NtfySection) and section.answers else None
     look = strangers if phone else None
-    return Channel(name, least, build, silent=name == "log", strangers=look, answers=listen)
+    place = f"{section.url} {section.topic} {section.answers}" if isinstance(section, NtfySection) else ""
+    return Channel(name, least, build, silent=name == "log", strangers=look, answers=listen, place=place)
 
 
 async def fetch_missing_model(ground: Ground) -> None:

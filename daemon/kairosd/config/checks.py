@@ -178,13 +178,16 @@ class Checks:
         self._web_address((*path, "url"), section.url)
         if not TOPIC.fullmatch(section.topic):
             self._problem((*path, "topic"), "must be 1 to 64 letters, digits, - or _")
+        own: tuple[bytes, ...] = ()
         if section.token_file or section.token_env:
-            self._secret(path, (section.token_file, section.token_env), prefix="token", least=1)
+            own = self._secret(path, (section.token_file, section.token_env), prefix="token", least=1)
         if section.answers and (not TOPIC.fullmatch(section.answers) or section.answers == section.topic):
             self._problem((*path, "answers"), "must be another topic: 1 to 64 letters, digits, - or _")
         if section.answers_token_file or section.answers_token_env:
             sources = (section.answers_token_file, section.answers_token_env)
-            self._secret(path, sources, prefix="answers_token", least=1)
+            if {*own} & {*self._secret(path, sources, prefix="answers_token", least=1)}:
+                key = "answers_token_file" if section.answers_token_file else "answers_token_env"
+                self._problem((*path, key), "must be another token than Kairos's own: every notice shows it")
         files = {name: self._absolute(getattr(section, name)) for name in ("token_file", "answers_token_file")}
         return section.model_copy(update=files)
 

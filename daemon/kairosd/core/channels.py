@@ -22,7 +22,7 @@ _ANSWER = re.compile(r"\s{0,9}(?:(yes|allow|approve)|no|deny)\s{1,9}([a-z]{5})\s
 class Strength:
     """What a channel may do besides saying no, which every channel may.
 
-    `private` = to say yes it must have been seen at start that no stranger can read or write it.
+    `private` = to say yes it must have been seen that no stranger can read or write it.
     """
 
     approves: bool = False
@@ -90,7 +90,7 @@ class Guesses:
         return until if until is not None and now < until else None
 
     def unknown(self, channel: str, now: datetime) -> bool:
-        """One more unknown code; True when it silences the channel."""
+        """One more unknown code, said at `now`; True when it silences the channel."""
         if not STRENGTHS.get(channel, UNKNOWN).guessing:
             return False
         times = self._unknown.setdefault(channel, deque(maxlen=UNKNOWN_CODES))
@@ -98,5 +98,5 @@ class Guesses:
         if len(times) < UNKNOWN_CODES or now - times[0] > COUNTED_FOR:
             return False
         times.clear()
-        self._silent[channel] = now + SILENT_FOR
+        self._silent[channel] = max(now + SILENT_FOR, self._silent.get(channel, now))
         return True

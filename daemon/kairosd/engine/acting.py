@@ -70,8 +70,8 @@ class Acting:
 
     async def _told(self, use: ToolUse, settled: Settled, *, tool: Tool) -> Made:
         answer = settled.answer
-        if settled.writing is not None:
-            self._standing.owe(settled.writing)
+        if settled.look is not None:
+            self._standing.owe(settled.look)
         self.stirred = self.stirred or (tool.effect and tool.permission is not Permission.NOTIFY)
         if answer.taint is not None:
             await self._standing.taint(answer.taint)

@@ -21,7 +21,7 @@ SINCE = "denials_since"  # the state that says from when on the owner's answers 
 class Answers:
     """Takes answers.
 
-    `proven` names the channels that were seen, since the start, to be closed to strangers.
+    `proven` names the channels that the last look saw closed to strangers.
     """
 
     def __init__(
@@ -40,15 +40,19 @@ class Answers:
         self._pause = pause
         self._guesses = Guesses()
 
-    async def answer(self, code: str, *, channel: str, approve: bool, always: bool) -> Approval:
+    async def answer(
+        self, code: str, *, channel: str, approve: bool, always: bool, at: datetime | None = None
+    ) -> Approval:
         """The first answer to a question counts; a yes for `always` becomes a standing grant.
 
+        `at` is when it was said: what was said in an hour and is heard at once is no guessing. None = now.
         Raises `ChannelError`, `NotFoundError`, `TransitionError`.
         """
         now = self._clock.now()
-        if until := self._guesses.silent_until(channel, now):
+        at = min(at or now, now)
+        if until := self._guesses.silent_until(channel, at):
             raise ChannelError(f"the channel {channel} is silenced until {until:%H:%M} UTC: too many unknown codes")
-        asked = await self._find(code, channel)
+        asked = await self._find(code, channel, at=at)
         about = Asked(approve, always, asked.guarded)
         if why := refusal(channel, about, proven=channel in self._proven):
             raise ChannelError(why, fix=f"answer at the machine: kairos approve {asked.code}")
@@ -60,14 +64,14 @@ class Answers:
             await self._rest()
         return answered
 
-    async def _find(self, code: str, channel: str) -> Approval:
+    async def _find(self, code: str, channel: str, *, at: datetime) -> Approval:
         """The question with that code; by id, or the start of one, only where guessing does not matter."""
         try:
             if is_id(code.strip().lower()) and STRENGTHS.get(channel, UNKNOWN).guessing:
                 raise NotFoundError(f"there is no question {code!r}", fix="answer with its code")
             return await self._stores.approvals.get(code)
         except NotFoundError:
-            await self._guessed(channel)
+            await self._guessed(channel, at)
             raise
 
     async def forget_denials(self) -> None:
@@ -88,16 +92,15 @@ class Answers:
             question=asked.question, taint=run.taint, approval=asked.id, channel=channel, created=now,
         )  # fmt: skip
 
-    async def _guessed(self, channel: str) -> None:
-        now = self._clock.now()
-        if not self._guesses.unknown(channel, now):
+    async def _guessed(self, channel: str, at: datetime) -> None:
+        if not self._guesses.unknown(channel, at):
             return
         minutes = int(SILENT_FOR.total_seconds() // 60)
         note = Note("channel.silenced", data={"channel": channel, "minutes": minutes})
-        await self._stores.state.note(note, now)
+        await self._stores.state.note(note, self._clock.now())
         self._tell(
             NoticeDraft(
-                key=f"silenced:{channel}:{now:%Y%m%dT%H%M%S}",
+                key=f"silenced:{channel}:{at:%Y%m%dT%H%M%S}",
                 title=f"Somebody guesses codes over {channel}",
                 body=f"{UNKNOWN_CODES} unknown codes within a minute. Nothing it says counts for {minutes} minutes.",
                 severity=Severity.HIGH,

@@ -92,7 +92,10 @@ class Conversation:
                 await self._write(entries)
 
     async def sync(self) -> None:
-        """Returns when all is on disk: before an effect, and before anything that the database says of the run."""
+        """Returns when all is on disk: before an effect, and before the run ends or a call of it parks it.
+
+        What the database counts of a run may be ahead of it: the transcript decides, and is counted again.
+        """
         async with self._writing:
             if self._unsynced:
                 await self._transcripts.sync(self._run)

@@ -260,8 +260,10 @@ class OwnersDesk:
             return await self._o.emergency.pull()
         return {"stopped": await self._o.dispatcher.stop((await self._stores.runs.get(run)).id)}
 
-    async def answer(self, code: str, *, approve: bool, channel: str, always: bool = False) -> JsonObject:
-        approval = await self._answers.answer(code, channel=channel, approve=approve, always=always)
+    async def answer(
+        self, code: str, *, approve: bool, channel: str, always: bool = False, at: datetime | None = None
+    ) -> JsonObject:
+        approval = await self._answers.answer(code, channel=channel, approve=approve, always=always, at=at)
         self._o.seen()  # who only guesses is not the owner
         self._o.dispatcher.wake()
         return await self._approval(approval)

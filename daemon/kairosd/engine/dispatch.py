@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import importlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -25,7 +25,10 @@ if TYPE_CHECKING:  # with the module comes what runs need: loaded when the first
 
 log = logging.getLogger("kairosd.dispatch")
 
-STORE_RETRY = 30  # seconds
+RETRY = 30  # seconds
+# The disk is full, there are too many open files, or a module that is loaded late is being replaced.
+NOT_NOW = (StoreError, OSError, ImportError)
+WORKER = "kairosd.engine.runs"
 STOPPED = "stopped by the owner"
 UNWANTED = "the owner did not want it to go on"
 UNENDED = (RunState.QUEUED, RunState.RUNNING, RunState.PARKED, RunState.INTERRUPTED)
@@ -74,10 +77,10 @@ class Dispatcher:
                 try:
                     for queued in await self._t.stores.runs.queued():
                         await self._start(queued, group)
-                except StoreError as error:
+                except NOT_NOW as error:
                     # What raised here would end every worker with it.
                     log.warning("no run can be started: %s", error)
-                    await self._alarm.wait(self._t.clock.now() + timedelta(seconds=STORE_RETRY))
+                    await self._alarm.wait(self._t.clock.now() + timedelta(seconds=RETRY))
                 else:
                     await self._alarm.wait()
 
@@ -123,31 +126,37 @@ class Dispatcher:
         await self._t.stores.tasks.recover(now)
         interrupted = await self._t.stores.runs.interrupt_running(now, alive=alive)
         for run in interrupted:
-            if run.rested and now - run.rested > RESUME_WITHIN:
-                ago = self._t.news.ago(run.rested)
-                park = self._t.ending.stuck(run, f"It was interrupted {ago} ({run.rested:%Y-%m-%d %H:%M} UTC).")
-                await self._t.stores.runs.park(
-                    run, ParkedOn.OWNER, approval=park.approval, notices=park.notices, now=now
-                )
-            else:
-                await self._t.stores.runs.requeue(run.id, "it was interrupted", now=now)
+            await _spare_others(partial(self._take_up, run, now), run, failed=partial(self._fail, run))
         await self._review()
         return list(interrupted)
+
+    async def _take_up(self, run: Run, now: datetime) -> None:
+        if run.rested and now - run.rested > RESUME_WITHIN:
+            ago = self._t.news.ago(run.rested)
+            park = self._t.ending.stuck(run, f"It was interrupted {ago} ({run.rested:%Y-%m-%d %H:%M} UTC).")
+            await self._t.stores.runs.park(run, ParkedOn.OWNER, approval=park.approval, notices=park.notices, now=now)
+        else:
+            await self._t.stores.runs.requeue(run.id, "it was interrupted", now=now)
+
+    async def _fail(self, run: Run, reason: str) -> None:
+        await self._t.give_up(run, RunState.FAILED, reason=reason)
 
     async def _review(self) -> None:
         """Judges every call that waits for the owner again: the rules may have changed since it was asked about."""
         for run in await self._t.stores.runs.in_state(RunState.PARKED):
             place = self._places.get(run.workspace)
-            if run.parked_on is not ParkedOn.APPROVAL or place is None:
+            if run.parked_on is ParkedOn.APPROVAL and place is not None:
+                await _spare_others(partial(self._review_questions, run, place), run, failed=_leave_open)
+
+    async def _review_questions(self, run: Run, place: Place) -> None:
+        for approval in await self._t.stores.approvals.of_run(run.id):
+            if approval.state is not ApprovalState.OPEN or not approval.call:
                 continue
-            for approval in await self._t.stores.approvals.of_run(run.id):
-                if approval.state is not ApprovalState.OPEN or not approval.call:
-                    continue
-                call = await self._t.stores.runs.get_call(approval.call)
-                opinion = await self._worker(run, place).review(call)
-                if opinion is not None and opinion.ruling is not Ruling.ASK:
-                    reason = f"its question needs no answer any more: {opinion.ruling.label}, {opinion.rule}"
-                    await self._t.stores.approvals.withdraw(approval.id, reason, now=self._t.clock.now())
+            call = await self._t.stores.runs.get_call(approval.call)
+            opinion = await self._worker(run, place).review(call)
+            if opinion is not None and opinion.ruling is not Ruling.ASK:
+                reason = f"its question needs no answer any more: {opinion.ruling.label}, {opinion.rule}"
+                await self._t.stores.approvals.withdraw(approval.id, reason, now=self._t.clock.now())
 
     async def refill(self) -> None:
         """Lets runs go on that asked for money when there is room in their purse again: the question is withdrawn.
@@ -174,28 +183,37 @@ class Dispatcher:
             return  # its workspace is not configured now; it stays queued and `status` shows it
         if self._halted or (self._paused() and queued.trigger != "owner" and queued.started is None):
             return  # a call to the model that was under way when the owner paused has led to it
+        importlib.import_module(WORKER)  # raises here, where the run is not yet on record as running
         started = await self._t.stores.runs.start(queued.id, self._t.clock.now())
         if started is not None and not self._halted:
             self._workers[started.id] = group.create_task(self._work(started, place))
 
     def _worker(self, run: Run, place: Place) -> Worker:
-        made: Worker = importlib.import_module("kairosd.engine.runs").Worker(self._t, place, run=run)
+        made: Worker = importlib.import_module(WORKER).Worker(self._t, place, run=run)
         return made
 
     async def _work(self, run: Run, place: Place) -> None:
-        worker = self._worker(run, place)
+        worker: Worker | None = None
+
+        async def work() -> None:
+            nonlocal worker
+            worker = self._worker(run, place)
+            await self._drive(worker)
+
+        def standing() -> Run:
+            return run if worker is None else worker.run
 
         async def failed(reason: str) -> None:
-            await self._end_surely(worker.run, RunState.FAILED, reason=reason)
+            await self._end_surely(standing(), RunState.FAILED, reason=reason)
 
         try:
-            await contain(partial(self._drive, worker), f"run {run.id}", failed=failed)
+            await contain(work, f"run {run.id}", failed=failed)
         except asyncio.CancelledError:
             if run.id not in self._cancelled:
                 raise
             if not self._halted:
                 # The one place that shields: the state is written even though the task is being cancelled.
-                await asyncio.shield(self._end_surely(worker.run, RunState.CANCELLED, reason=STOPPED))
+                await asyncio.shield(self._end_surely(standing(), RunState.CANCELLED, reason=STOPPED))
         finally:
             self._workers.pop(run.id, None)
             self._cancelled.discard(run.id)
@@ -203,14 +221,15 @@ class Dispatcher:
             self.wake()
 
     async def _end_surely(self, run: Run, state: RunState, *, reason: str) -> None:
-        """Ends the run, however long the disk is full: one that stayed `running` would hold its workspace."""
+        """Ends the run, however long that cannot be: one that stayed `running` would hold its workspace."""
         while not self._halted:
             try:
                 return await self._t.give_up(run, state, reason=reason)
             except TransitionError:
                 return None  # ended by somebody else meanwhile
-            except StoreError:
-                await self._t.clock.sleep(STORE_RETRY)
+            except NOT_NOW as error:
+                log.warning("%s cannot be ended yet: %s", run.id, error)
+                await self._t.clock.sleep(RETRY)
         return None
 
     def _task_ended(self, workspace: str) -> None:
@@ -234,7 +253,7 @@ class Dispatcher:
                 raise
             except StoreError:
                 # A full disk: all that was done is in the ledger, so the run is taken up again where it stopped.
-                await self._t.clock.sleep(STORE_RETRY)
+                await self._t.clock.sleep(RETRY)
 
     async def _denied(self, run: Run) -> Approval | None:
         """The question this run was parked on, if it was about the run itself and the answer was no."""
@@ -253,3 +272,24 @@ class Dispatcher:
         self._cancelled.add(run.id)
         task.cancel()
         await asyncio.wait([task], timeout=5)
+
+
+async def _spare_others(
+    work: Callable[[], Awaitable[None]], run: Run, *, failed: Callable[[str], Awaitable[None]]
+) -> None:
+    """Does `work` for `run`; where that breaks, only this run is the worse for it. Raises `StoreError`."""
+    refused: list[StoreError] = []
+
+    async def written() -> None:
+        try:
+            await work()
+        except StoreError as error:
+            refused.append(error)  # it will be the same for every run: whoever waits for the disk does it again
+
+    await contain(written, f"run {run.id}", failed=failed)
+    if refused:
+        raise refused[0]
+
+
+async def _leave_open(_reason: str) -> None:
+    """The question stays as it is: it is judged again when the run goes on."""

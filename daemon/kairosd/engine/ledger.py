@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -21,6 +21,7 @@ from kairosd.core.secrets import Scrubber
 from kairosd.core.shell.plans import Plan
 from kairosd.engine.commands import folders_of
 from kairosd.engine.gate import Gate
+from kairosd.engine.tooling import Look
 from kairosd.errors import ExecutorError, SandboxError, ShellFormError, ToolError, TransitionError
 from kairosd.ports import Clock, Files, Stores, Tool, ToolAnswer, ToolContext
 
@@ -49,11 +50,11 @@ class Park(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What goes back to the model for one call; `writing` is its row, where that is not waited for."""
+    """What goes back to the model for one call; `look` is its row, where that is not waited for."""
 
     answer: ToolAnswer
     error: bool
-    writing: Awaitable[Call] | None = None
+    look: Look | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,13 +198,13 @@ class Ledger:
             answer = self._scrubbed(await tool.run(call.arguments, replace(context, call=call.id)))
         except (ToolError, SandboxError, ExecutorError) as error:
             return await self._refuse(call, CallState.FAILED, reason=await _told(error))
-        ended, writing = replace(call, result=answer.text[:RESULT_MAX]), None
+        ended, look, now = replace(call, result=answer.text[:RESULT_MAX]), None, self._clock.now()
         if tool.effect:
-            now = self._clock.now()
             await self._runs.move_call(ended, CallState.SUCCEEDED, now=now, taint=answer.taint)
         elif call.state is not CallState.SUCCEEDED:
-            writing = self._runs.end_look(ended, now=self._clock.now())
-        return Settled(answer, error=False, writing=writing)
+            again = partial(self._runs.move_call, ended, CallState.SUCCEEDED, now=now)
+            look = Look(self._runs.end_look(ended, now=now), again)
+        return Settled(answer, error=False, look=look)
 
     async def _probe(self, call: Call, tool: Tool, *, context: ToolContext) -> Call:
         happened = await tool.probe(call, context)

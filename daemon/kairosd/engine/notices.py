@@ -39,8 +39,9 @@ class Channel:
     """One configured notifier. `open` makes it at its first notice; quiet hours do not hold a `silent` one.
 
     `strangers` looks whether others than the owner are kept out, and says why not; None = nobody can tell. Once that
-    was `tried` after a start, `private` says what came of it. `answers` yields what the owner answers, from a message's
-    id or a second since 1970 on; None = it takes none. `deaf` is why that is not heard now.
+    was `tried` after a start, `private` says what came of the last look. `answers` yields what the owner answers, from
+    a message's id or a second since 1970 on; None = it takes none. `place` tells where that is said: what was seen and
+    heard elsewhere says nothing of it. `deaf` is why nothing is heard now.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Channel:
     tried: asyncio.Event = field(default_factory=asyncio.Event)
     private: bool = False
     answers: Callable[[str], AsyncGenerator[Heard, None]] | None = None
+    place: str = ""
     deaf: KairosError | None = None
     opened: Notifier | None = None
     failures: int = 0
@@ -258,7 +260,7 @@ class _Worker:
                 if interrupted:
                     notice = replace(notice, body=notice.body + TWICE)
         if replies := await self._replies(notice):
-            return await cast("Correspondent", notifier).deliver(notice, replies)
+            return await cast("Correspondent", notifier).deliver(notice, replies, private=self._channel.private)
         return await notifier.deliver(notice)
 
     async def _replies(self, notice: Notice) -> Sequence[str]:

@@ -82,7 +82,7 @@ class Purses:
 
     async def reserve(self, payer: Payer, prompt: Prompt, *, role: str, model: Model, tariff: Tariff | None) -> int:
         """Holds room for one call, in the purse or in what the owner allowed beyond it; its number. Raises `NoRoom`."""
-        await self._settle_late(reserving=True)
+        await self._settle_late()
         worst, now = worst_case(prompt, tariff), self._clock.now()
         sources = [(payer.purse.value, self._caps[payer.purse])]
         sources += [(allowed.approval, (allowed.cap,)) for allowed in payer.allowances]
@@ -100,14 +100,21 @@ class Purses:
         """`settle` without waiting: before the next call's reservation, and with it where that comes at once."""
         self._unsettled[number] = taken
         now = self._clock.now()
-        booking = self._calls.settle_soon(number, taken.usage, price=taken.price, outcome=taken.outcome, now=now)
+        try:
+            booking = self._calls.settle_soon(number, taken.usage, price=taken.price, outcome=taken.outcome, now=now)
+        except StoreError as error:
+            _log_unsettled(number, error)
+            return
         self._booking[number] = booking
         booking.add_done_callback(partial(self._booked, number))
 
     def _booked(self, number: int, booking: Future[None]) -> None:
         self._booking.pop(number, None)
-        if not booking.cancelled() and booking.exception() is None:
-            self._unsettled.pop(number, None)  # else it is written before the next look
+        error = None if booking.cancelled() else booking.exception()
+        if error is not None:
+            _log_unsettled(number, error)
+        elif not booking.cancelled():
+            self._unsettled.pop(number, None)
 
     async def settle(self, number: int, taken: Taken) -> None:
         """Books what a call took. What cannot be written now is written before the next look into a purse.
@@ -117,11 +124,15 @@ class Purses:
         self._unsettled[number] = taken
         await self._settle_late()
 
-    async def _settle_late(self, *, reserving: bool = False) -> None:
-        """What is on its way already is waited for, unless by a reservation: that is written after it in any case."""
-        if self._booking and not reserving:
+    async def _settled(self) -> None:
+        """Before a look: what is on its way is waited for. A write is not, it comes after it in any case."""
+        if self._booking:
             await asyncio.wait(list(self._booking.values()))
-        for number in [one for one in self._unsettled if one not in self._booking]:
+        await self._settle_late()
+
+    async def _settle_late(self) -> None:
+        """Writes what could not be written, the newest first: one who is cancelled here has written their own."""
+        for number in [one for one in reversed(self._unsettled) if one not in self._booking]:
             taken, settled = self._unsettled.pop(number, None), False
             if taken is None:
                 continue  # somebody else is at it
@@ -132,7 +143,7 @@ class Purses:
             except TransitionError:
                 settled = True  # written by a try that was cut off
             except StoreError as error:
-                log.warning("model call %d holds its worst case until it can be settled: %s", number, error)
+                _log_unsettled(number, error)
                 return
             finally:
                 if not settled:
@@ -172,7 +183,7 @@ class Purses:
     async def _wait(self, purse: Purse) -> datetime | None:
         if (refused := self._empty.get(purse)) is None:
             return None
-        await self._settle_late()
+        await self._settled()
         now = self._clock.now()
         order = Order("", "", "", purse=purse.value, worst=refused.need)
         found = await self._calls.breach(order, self._caps[purse], now=now)
@@ -210,7 +221,7 @@ class Purses:
 
     async def suffices(self, run: Run, asked: Allowance) -> bool:
         """Whether by now the run's own purse has room for what the owner was asked for."""
-        await self._settle_late()
+        await self._settled()
         purse = purse_of(run.trigger)
         worst = refill_of(asked, self._caps[purse])
         if worst is None:
@@ -226,9 +237,13 @@ class Purses:
 
     async def view(self) -> JsonObject:
         """What `status` says: per purse and window what is spent, reserved and allowed."""
-        await self._settle_late()
+        await self._settled()
         found = await self._calls.used({purse.value: caps for purse, caps in self._caps.items()}, self._clock.now())
         return {purse: {each.cap.name: _view(each) for each in used} for purse, used in found.items()}
+
+
+def _log_unsettled(number: int, error: BaseException) -> None:
+    log.warning("model call %d holds its worst case until it can be settled: %s", number, error)
 
 
 def payer_of(run: Run, approvals: Sequence[Approval]) -> Payer:

@@ -25,7 +25,7 @@ from kairosd.engine.repository import Place
 from kairosd.engine.terms import broken_notice
 from kairosd.engine.tooling import Standing, Tooling
 from kairosd.engine.turns import Turn
-from kairosd.errors import CheckoutError, ExecutorError, ModelRefusedError, SandboxError, ToolError
+from kairosd.errors import CheckoutError, ExecutorError, ModelRefusedError, SandboxError, StoreError, ToolError
 from kairosd.ports import Finish, Model, Update
 
 log = logging.getLogger("kairosd.runs")
@@ -66,6 +66,7 @@ class Worker:
         try:
             talk = await self._begin()
             while not await self._ended(talk):
+                await self._standing.catch_up()
                 self._standing.run, enough = self._meter.read(self.run)
                 if talk.open_uses:
                     await self._resume(talk)
@@ -101,6 +102,7 @@ class Worker:
         """Ends the run where it has finished, unless it has news, or failed checks that it may still mend."""
         if talk.finish is None or await self._t.news.tell_ends(talk, self.run):
             return False
+        await self._standing.catch_up()
         await talk.sync()
         sight, vouched = await self._acting.sight(), await self._vouched(talk, talk.finish)
         if vouched is None:
@@ -141,9 +143,16 @@ class Worker:
         await self._unended(talk, reply)
 
     async def _put_by(self, talk: Conversation) -> None:
-        """The row goes with the next reservation; the transcript follows, or the request would wait for both."""
-        await self._standing.save()
-        await talk.sync()
+        """The row goes with the next reservation; the transcript follows, or the request would wait for both.
+
+        What the disk refuses costs no request that is under way. The row is then stored before the next prompt, the
+        transcript before the next effect.
+        """
+        try:
+            await self._standing.save()
+            await talk.sync()
+        except StoreError as error:
+            log.warning("what %s has done is not stored yet: %s", self.run.id, error)
 
     async def _unended(self, talk: Conversation, reply: Reply) -> None:
         """Words without a call are an answer, unless the model was cut off in them or refuses. Raises `GaveUpError`."""
@@ -222,6 +231,7 @@ class Worker:
             return None
 
     async def _park(self, park: Park) -> None:
+        await self._standing.catch_up()
         if self.run.base and park.on is not ParkedOn.OWNER:
             try:
                 await self._t.checkouts.keep_base(self.run, self._place.workspace)

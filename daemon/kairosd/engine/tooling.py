@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from asyncio import Future
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +19,7 @@ from kairosd.engine.hints import Hints
 from kairosd.engine.quarantine import Quarantine
 from kairosd.engine.signals import Feed
 from kairosd.engine.tasks import Tasks
+from kairosd.errors import TransitionError
 from kairosd.ports import Clock, Files, Model, Runs, Sandbox, Stores, Tool
 
 if TYPE_CHECKING:  # loaded when the first run begins
@@ -58,6 +62,25 @@ class Tooling:
         await self.ending.give_up(run, state, reason=reason)
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The row of a call that only read, while it is `writing`; `again` writes it where that has failed."""
+
+    writing: Future[Call]
+    again: Callable[[], Awaitable[Call]]
+
+    @property
+    def failed(self) -> bool:
+        return self.writing.done() and (self.writing.cancelled() or self.writing.exception() is not None)
+
+    async def written(self) -> None:
+        """Returns when it is stored, by a second try if need be. Raises `StoreError`."""
+        await asyncio.wait([self.writing])
+        if self.failed:
+            with suppress(TransitionError):  # it was written after all
+                await self.again()
+
+
 class Standing:
     """A run as it stands: every change of its row goes through here, since several calls may be under way at once."""
 
@@ -67,7 +90,9 @@ class Standing:
         self.run = run
         self.payer = payer
         self._saved = run
-        self._owed: list[Awaitable[Call]] = []
+        self._owed: list[Look] = []
+        self._saving = asyncio.Lock()
+        self._behind = False
 
     def count_turns(self, turns: int) -> None:
         """As many as the transcript holds."""
@@ -83,6 +108,7 @@ class Standing:
         if tier < self.run.taint:
             self.run = replace(self.run, taint=tier)
             await self._outlets.follow(self.run)
+        if tier < self._saved.taint:  # also where another call lowered it, and it is not stored yet
             await self.save()
 
     async def work_in(self, snapshot: str) -> None:
@@ -90,15 +116,28 @@ class Standing:
         self.run = replace(self.run, base=snapshot)
         await self.save()
 
-    def owe(self, writing: Awaitable[Call]) -> None:
+    def owe(self, look: Look) -> None:
         """The row of a call that is being written beside."""
-        self._owed.append(writing)
+        look.writing.add_done_callback(lambda _: look.failed)  # seen, also where the run ends before `save`
+        self._owed.append(look)
 
     async def save(self) -> None:
-        """Stores the row where it has changed; returns when those of its calls are stored too."""
-        owed, self._owed = self._owed, []
-        if owed or self.run != self._saved:
-            self._saved = saved = self.run
-            await self._runs.update(saved)
-        for writing in owed:
-            await writing
+        """Stores the row where it has changed; returns when those of its calls are stored too.
+
+        What raises `StoreError` here is stored by the next `save`.
+        """
+        async with self._saving:
+            self._behind, owed = True, tuple(self._owed)
+            if owed or self.run != self._saved:
+                saved = self.run
+                await self._runs.update(saved)
+                self._saved = saved
+            for look in owed:
+                await look.written()
+                self._owed.remove(look)
+            self._behind = False
+
+    async def catch_up(self) -> None:
+        """`save` where something could not be stored. Raises `StoreError`."""
+        if self._behind or any(look.failed for look in self._owed):
+            await self.save()

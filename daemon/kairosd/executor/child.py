@@ -46,8 +46,9 @@ WATCH_SECONDS = 0.05  # between two counts; a fork bomb in a sandbox makes some 
 class Job:
     """One pipeline: its commands' process groups and proxies, our two pipes from them, and what they said so far."""
 
-    def __init__(self, request: dict[str, Any], fence: str | None) -> None:
-        self.number, self.fence = request["id"], fence
+    def __init__(self, request: dict[str, Any]) -> None:
+        self.number = request["id"]
+        self.fence: str | None = None
         self.limit, self.tail = int(request["output_limit"]), int(request["tail_limit"])
         self.deadline = time.monotonic() + float(request["timeout"])
         self.codes: dict[int, int | None] = {}  # by process id, in the order of the commands
@@ -218,11 +219,15 @@ class Server:
             self.send({"id": request["id"], "error": str(error)})
 
     def _start(self, request: dict[str, Any]) -> None:
-        job = Job(request, self.fences.take() if self.fences is not None else None)
-        (stdout, stdout_in), (stderr, stderr_in) = os.pipe(), os.pipe()
-        theirs = [stdout_in, stderr_in]
+        job, command = Job(request), request["commands"][0]
+        ours: list[int] = []
+        theirs: list[int] = []
         try:
-            source = -1
+            job.fence = self.fences.take() if self.fences is not None else None
+            for _ in ("stdout", "stderr"):
+                end, into = os.pipe()
+                ours, theirs = [*ours, end], [*theirs, into]
+            (stdout_in, stderr_in), source = theirs, -1
             for command in request["commands"]:
                 after, out = (-1, stdout_in) if command is request["commands"][-1] else os.pipe()
                 theirs += [] if after < 0 else [after, out]
@@ -239,15 +244,16 @@ class Server:
         except (OSError, ValueError) as error:
             for pid in (*job.groups, *job.proxies):
                 processes.kill_group(pid)
-            self._release(job)
-            for descriptor in (stdout, stderr, *job.proxies.values()):
+            if self.fences is not None:
+                self.fences.discard(job.fence)
+            for descriptor in (*ours, *job.proxies.values()):
                 os.close(descriptor)
             raise OSError(f"cannot start {command['argv'][0]}: {error}") from error
         finally:
             for descriptor in theirs:
                 os.close(descriptor)
         self.jobs[job.number] = job
-        job.listen(stdout, stderr)
+        job.listen(*ours)
         for stream in job.streams:
             self.selector.register(stream, selectors.EVENT_READ, job)
 

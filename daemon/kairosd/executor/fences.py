@@ -21,6 +21,8 @@ class Fences:
         self.tasks = tasks
         self.made: list[str] = []
         self.free: list[str] = []
+        self.spent: list[str] = []  # of jobs that did not start
+        self.count = 0
         self.place: str | None = None
         for place in _places():
             _sweep(place)
@@ -41,7 +43,8 @@ class Fences:
         return self.free.pop() if self.free else self._make(self.place)
 
     def _make(self, place: str) -> str:
-        folder = f"{place}/{PREFIX}{os.getpid()}.{len(self.made)}"
+        folder = f"{place}/{PREFIX}{os.getpid()}.{self.count}"
+        self.count += 1
         os.mkdir(folder)  # noqa: PTH102 - pathlib is not loaded here
         if not _write(f"{folder}/pids.max", str(self.tasks)):
             _remove(folder)
@@ -54,9 +57,16 @@ class Fences:
         if fence is not None:
             self.free.append(fence)
 
+    def discard(self, fence: str | None) -> None:
+        """The job that had it did not start, perhaps because of it: somebody else may have removed the group."""
+        if fence is not None:
+            self.made.remove(fence)
+            self.spent.append(fence)
+        self.spent = [each for each in self.spent if not _remove(each)]
+
     def remove(self) -> None:
         """Removes them all, but for one in which something still lives."""
-        for folder in self.made:
+        for folder in (*self.made, *self.spent):
             _remove(folder)
 
 
@@ -81,11 +91,15 @@ def _places() -> list[str]:
     return places
 
 
-def _remove(folder: str) -> None:
+def _remove(folder: str) -> bool:
+    """Whether it is gone; if not, the next executor sweeps it."""
     try:
         os.rmdir(folder)  # noqa: PTH106
+    except FileNotFoundError:
+        return True
     except OSError:
-        return  # the next executor sweeps it
+        return False
+    return True
 
 
 def _sweep(place: str) -> None:

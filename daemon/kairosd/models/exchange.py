@@ -34,6 +34,7 @@ ANSWER_SECONDS = 1800
 ANSWER_BYTES, TOKEN_BYTES = 1024 * 1024, 1024
 ROOM_TOKENS = 8192  # for a model that used up its answer by thinking
 PLAIN = {"accept-encoding": "identity"}  # pressed bytes would only hide how much an answer is
+JSON = {**PLAIN, "content-type": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ class Exchange:
         call = self._dialect.call(prompt, self._quirks)
         if (url := self._urls.get(call.path)) is None:
             url = self._urls[call.path] = httpx.URL(self._endpoint.base_url + call.path)
-        request = self._connected().build_request("POST", url, headers={**PLAIN, **call.headers}, content=call.content)
+        request = self._connected().build_request("POST", url, headers={**JSON, **call.headers}, content=call.content)
         async with self._sent(request) as answer:
             if answer.status_code != 200:
                 await self._refused(answer)

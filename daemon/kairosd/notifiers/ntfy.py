@@ -15,7 +15,7 @@ from kairosd.core.notices import Notice, Severity
 from kairosd.errors import NotifierError, NotifierRefusedError
 from kairosd.notifiers.deps import NotifierDeps
 from kairosd.ports import Heard, Notifier
-from kairosd.system.http import make_client
+from kairosd.system.http import LOOPBACK, make_client
 
 MESSAGE_BYTES = 4095  # ntfy takes a message of 4096 bytes and more for an attachment, and refuses it (2.11: tried)
 REQUEST_BYTES = 8190  # what the server (2.11) takes as a JSON request: tried, a longer one is a 413
@@ -48,10 +48,10 @@ class Ntfy:
         secure = urlsplit(self._url).scheme == "https"
         self._client: httpx.AsyncClient = make_client(deps.network, silence_seconds=SILENCE_SECONDS, secure=secure)
 
-    async def deliver(self, notice: Notice, replies: Sequence[str] = ()) -> str:
+    async def deliver(self, notice: Notice, replies: Sequence[str] = (), *, private: bool = False) -> str:
         fields: dict[str, object] = {"topic": self._topic}
         if self._answers and replies:
-            fields["actions"] = [self._button(reply) for reply in replies]
+            fields["actions"] = [self._button(reply, private=private) for reply in replies]
         answer = await self._ask("POST", f"{self._url}/", content=_body(notice, fields))
         receipt = _receipt(answer)
         if receipt is None:
@@ -88,6 +88,8 @@ class Ntfy:
 
         Raises as `deliver` does. Where strangers may write but not read, they are seen to by a message of low priority.
         """
+        if not _sealed(self._url):
+            return "its address is not https"
         for topic in filter(None, (self._topic, self._answers)):
             if why := await self._strangers(topic):
                 return f"{why}: {topic}" if topic == self._answers else why
@@ -147,12 +149,18 @@ class Ntfy:
             if len(rest) > LINE_BYTES:
                 raise NotifierError(f"{self._url} answers without end")
 
-    def _button(self, reply: str) -> dict[str, object]:
+    def _button(self, reply: str, *, private: bool) -> dict[str, object]:
         """Publishes the reply; with a token of its own, since everybody who sees the notice sees what is in it."""
-        headers = {"Authorization": f"Bearer {self._answers_token}"} if self._answers_token else {}
+        headers = {"Authorization": f"Bearer {self._answers_token}"} if self._answers_token and private else {}
         label, url = LABELS[reply.partition(" ")[0]], f"{self._url}/{self._answers}"
         action = {"action": "http", "label": label, "url": url, "method": "POST", "body": reply, "clear": True}
         return {**action, "headers": headers}
+
+
+def _sealed(url: str) -> bool:
+    """Whether nobody on the way reads what is sent there."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or parts.hostname in {host.strip("[]") for host in LOOPBACK}
 
 
 def _allowed(response: httpx.Response) -> str | None:
@@ -234,7 +242,7 @@ def _words(answer: bytes) -> str:
 def _object(answer: bytes) -> dict[str, object]:
     try:
         found = json.loads(answer)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -115,8 +115,8 @@ class Notifier(Protocol):
 class Correspondent(Notifier, Protocol):
     """A notifier that takes answers."""
 
-    async def deliver(self, notice: Notice, replies: Sequence[str] = ()) -> str:
-        """As any; `replies` go along as buttons."""
+    async def deliver(self, notice: Notice, replies: Sequence[str] = (), *, private: bool = False) -> str:
+        """As any; `replies` go along as buttons, with a secret only where the channel is `private`."""
 
     def answers(self, since: str) -> AsyncGenerator[Heard, None]:
         """What is said there, from a message's id or a second since 1970 on, until it breaks off.

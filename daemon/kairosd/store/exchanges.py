@@ -32,7 +32,8 @@ SUM = "sum"  # of the entry without it: a changed one is told from what was writ
 class ExchangeWriter:
     """Implements `Recorder` on `folder`. Neither the loop nor an answer ever waits for the disk.
 
-    `scrub` takes known secrets out of every text. A disk that takes no more costs entries, and is logged once.
+    `scrub` takes known secrets out of every text. A disk that takes no more costs entries, as does an answer that is
+    too deep to be written again; that is logged once.
     """
 
     def __init__(self, folder: Path, clock: Clock, *, scrub: Scrubber) -> None:
@@ -101,15 +102,15 @@ class ExchangeWriter:
         return True
 
     def _append(self, make: Callable[[], JsonObject]) -> Path | None:
-        entry = cast(
-            "JsonObject", scrubbed({**make(), "v": FORMAT, "life": self._life}, lambda text: self._scrub(text).text)
-        )
-        line = encodable(canonical({**entry, SUM: mark(entry)})).encode("utf-8") + b"\n"
-        day = datetime.fromisoformat(str(entry["t"])).astimezone().date()
-        path = self._folder / file_name(day)
         try:
+            entry = cast(
+                "JsonObject", scrubbed({**make(), "v": FORMAT, "life": self._life}, lambda text: self._scrub(text).text)
+            )
+            line = encodable(canonical({**entry, SUM: mark(entry)})).encode("utf-8") + b"\n"
+            day = datetime.fromisoformat(str(entry["t"])).astimezone().date()
+            path = self._folder / file_name(day)
             _append(path, line, home=self._folder)
-        except OSError as error:
+        except (OSError, RecursionError, ValueError, TypeError) as error:  # an answer may be too deep to be written
             if not self._failed:
                 log.warning("exchanges are not put on record: %s (kairos replay will say what is missing)", error)
             self._failed = True
