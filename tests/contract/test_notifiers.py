@@ -182,6 +182,18 @@ async def test_ntfy_tells_temporary_from_permanent(reply: bytes, error: type[Not
     assert caught.value.fix
 
 
+async def test_a_server_that_took_the_token_before_is_asked_again_before_a_refusal_counts() -> None:
+    no = answer("403 Forbidden", "no")
+    async with serving(answer("200 OK"), no, no, no, no) as server, phone(server.url) as made:
+        await made.deliver(notice())
+        kinds = []
+        for _ in range(4):
+            with pytest.raises(NotifierError) as caught:
+                await made.deliver(notice())
+            kinds.append(type(caught.value))
+    assert kinds == [NotifierError] * 3 + [NotifierRefusedError]
+
+
 async def test_ntfy_without_a_server_is_temporary() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -30,6 +30,7 @@ ANSWER_BYTES = 5_000_000
 LINE_BYTES = 100_000  # of one event of a stream; a message has at most 4096
 LABELS = {"yes": "Yes", "no": "No"}
 REFUSED = (401, 403)  # unauthorized, forbidden: both are seen, by version and by whether credentials were sent
+DOUBTS_MOST = 3  # a busy server (2.11) now and then refuses a valid token: seen with some requests at once
 TRIED = "Kairos tries whether strangers may write to this topic. You read this, so they may."
 
 
@@ -44,6 +45,7 @@ class Ntfy:
         self._topic = section.topic
         self._answers = section.answers
         self._answers_token = deps.answers_token
+        self._doubts = 0  # how often a refusal is still taken for a mood
         self._headers = {"Authorization": f"Bearer {deps.token}"} if deps.token else {}
         secure = urlsplit(self._url).scheme == "https"
         self._client: httpx.AsyncClient = make_client(deps.network, silence_seconds=SILENCE_SECONDS, secure=secure)
@@ -112,6 +114,13 @@ class Ntfy:
 
     async def _ask(self, method: str, url: str, *, content: bytes | None = None) -> bytes:
         response, answer = await self._exchange(method, url, content=content, headers=self._headers)
+        if response.status_code == 200:
+            self._doubts = DOUBTS_MOST
+        elif response.status_code in REFUSED and self._doubts:
+            self._doubts -= 1
+            raise NotifierError(
+                f"ntfy answered {response.status_code}, and took the same token before", fix="it is tried again later"
+            )
         _check(response, answer)
         return answer
 
