@@ -131,6 +131,17 @@ async def test_write_of_what_the_file_holds_already_says_so(made: Bench) -> None
     assert (made.root / "README.md").read_text() == "# Engine\n\nhello\n", "taking a line out is no such thing"
 
 
+async def test_write_mends_a_missing_end_and_refuses_what_changes_nothing_or_breaks_a_name(made: Bench) -> None:
+    file = made.put("report.py", "import os\nimport sys\n\nprint('ok', file=sys.stdout)\n")
+    await made.do(read.build(), path="report.py")
+    with pytest.raises(ToolError, match="holds exactly this already"):
+        await made.do(write.build(), path="report.py", content=file.read_text().rstrip())
+    with pytest.raises(ToolError, match=r"nothing in it would be called sys .*replace=true"):
+        await made.do(write.build(), path="report.py", content="import os\n\nprint('ok', file=sys.stdout)\n")
+    await made.do(write.build(), path="report.py", content="import sys\n\nprint('ok', file=sys.stdout)")
+    assert file.read_text() == "import sys\n\nprint('ok', file=sys.stdout)\n"
+
+
 async def test_write_replaces_a_binary_file_only_when_told_so(made: Bench) -> None:
     made.put("logo.svg", b"\x89PNG\0\0")
     await made.do(read.build(), path="logo.svg")

@@ -28,7 +28,7 @@ def marks(prompt: Prompt) -> JsonObject:
     return {
         "system": memo.once("system's mark", prompt.system, make=lambda: mark(prompt.system)),
         "tools": memo.once("tools' mark", prompt.tools, make=lambda: mark([asdict(tool) for tool in prompt.tools])),
-        "form": mark(asdict(prompt.form)) if prompt.form else "",
+        "form": mark(asdict(form)) if (form := prompt.form or prompt.block) else "",
         "earlier messages": messages.earlier,
         "last message": messages.last,
         "max_tokens": prompt.max_tokens,

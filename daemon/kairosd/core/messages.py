@@ -69,6 +69,14 @@ class Form:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """An answer in plain text, whose fenced block becomes `argument` of the call `use`."""
+
+    use: ToolUse
+    argument: str
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """One request. `system` is the stable prefix (cacheable as a whole); `max_tokens` bounds the answer.
 
@@ -77,8 +85,9 @@ class Prompt:
 
     `narrowed` are the calls that make sense at this very step: a model whose answers are forced by a schema is held to
     them, no other is shown them. `vary` says how often such a model has answered in vain: it shall then give other
-    answers than the likeliest. `thinking` are the tokens beyond `max_tokens` that were reserved for the model to
-    think in first. `memo` is that of the conversation, where the prompt is one of many of it.
+    answers than the likeliest. With a `block` such a model answers in plain text. `thinking` are the tokens beyond
+    `max_tokens` that were reserved for the model to think in first. `memo` is that of the conversation, where the
+    prompt is one of many of it.
     """
 
     system: str
@@ -89,6 +98,7 @@ class Prompt:
     tokens: int = field(default=0, compare=False)
     narrowed: tuple[ToolSpec, ...] = ()
     vary: int = 0
+    block: Block | None = None
     thinking: int = 0
     memo: Memo = field(default_factory=Memo, compare=False, repr=False)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from kairosd.core.aims import Aim, is_test
 from kairosd.core.json import Json, JsonObject
 from kairosd.core.messages import ToolSpec, ToolUse
+from kairosd.core.secrets import PLACEHOLDER
 
 LINES_MOST = 200  # choices of a line; a longer file takes any text, which the tool compares
 PATHS_MOST = 200
@@ -23,12 +24,11 @@ LOOKING = frozenset({"grep", "glob"})
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a run has before it: the files it knows with their text as it is now, and those it has not seen whole.
+    """What a run has before it: the files it knows with their text as it may be shown now, and those not seen whole.
 
     `tried` are calls that failed, or changed nothing, since something last changed. `places` are (path, line) of what
     is still to be done where that is known; `written` is what was put somewhere last, where more is missing elsewhere;
     `may_finish` whether it may say that it is through. `tests_itself` tells that the tests are run after each change.
-    `rewrite` is a file that is to be written whole now.
     """
 
     known: Mapping[str, str]
@@ -38,14 +38,10 @@ class View:
     written: str = ""
     may_finish: bool = True
     tests_itself: bool = False
-    rewrite: str = ""
 
 
 def narrowed(tools: Sequence[ToolSpec], aim: Aim, *, view: View) -> tuple[ToolSpec, ...]:
     """The calls that may be made now; `edit` comes once for each file. All of `tools` where nothing would be left."""
-    if view.rewrite:
-        whole = [tool for tool in tools if tool.name == "write"]
-        return tuple(_with(tool, keep=("path", "content"), path={"const": view.rewrite}) for tool in whole)
     found = [spec for tool in tools for spec in _one(tool, aim, view=view)]
     return tuple(found) or tuple(tools)
 
@@ -125,7 +121,7 @@ def choices(text: str) -> list[str]:
             continue
         if text.count(piece) > 1 and number:
             piece = f"{lines[number - 1]}\n{line}"
-        if text.count(piece) == 1:
+        if text.count(piece) == 1 and not PLACEHOLDER.search(piece):
             found.append(piece)
     return found
 

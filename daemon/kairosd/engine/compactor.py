@@ -49,9 +49,13 @@ class Compactor:
     async def turn(self, talk: Conversation, prompt: Prompt, *, model: Model, listener: Hearer) -> Reply:
         """One turn: `prompt` with the conversation as far as it fits. Asked again once when the provider finds it long.
 
+        A prompt that has its messages already is asked as it is.
+
         Raises `CutAnswerError`, `ModelRefusedError`, and of it `ContextTooLongError` when the least that can be asked
         is too long.
         """
+        if prompt.messages:
+            return await self._ask(model, prompt, role="act", listener=listener)
         frame = self._frame(prompt)
         await self._fit(talk, model, frame=frame)
         fitted = self._filled(talk, prompt)

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from kairosd.core import aims
 from kairosd.core.aims import Aim
 from kairosd.core.json import JsonObject
-from kairosd.core.messages import TAKES_BACK, Prompt, ToolUse
+from kairosd.core.messages import TAKES_BACK, Block, Message, Prompt, ToolUse
 from kairosd.core.narrowing import View, narrowed
 from kairosd.core.paths import matches
+from kairosd.core.rewriting import LIKELIEST, imported, request, target
+from kairosd.core.secrets import Scrubber
 from kairosd.engine.checks import Sight, evaluate
 from kairosd.engine.conversation import Conversation
 from kairosd.engine.past import (
@@ -33,14 +35,13 @@ from kairosd.engine.past import (
     takes_back,
     undoing,
 )
-from kairosd.engine.proving import Proving, fails, tests_of, usable
+from kairosd.engine.proving import Proving, failing, fails, tests_of, usable
 from kairosd.errors import ToolError
 from kairosd.ports import Files, Finish
+from kairosd.prompts import text_of
 
 LEAD_CHARS = 3600  # of files that are read before the first turn: about 1,000 tokens
 LEAD_FILES = 5
-LIKELIEST = 2  # files that a search by words puts first, shown beside those that the goal names
-IMPORTING = re.compile(r"\b(?:import|from|require|include|use)\b")
 WINDOW_LINES = 60  # of a file that is too long to be shown whole
 FILES_MOST, FILE_BYTES, ALL_BYTES = 3000, 60_000, 10_000_000  # of what it looks through; the rest is left to grep
 TEST_SECONDS = 60
@@ -48,8 +49,6 @@ ANSWER_TOKENS = 700
 NO_ANSWER = re.compile(
     r"\s*I (?:did not|didn't|do not|don't|could not|couldn't|cannot|can't|was unable|have not)\b", re.I
 )
-REWRITE_CHARS = 1800  # of a file that may be written whole: it fits into ANSWER_TOKENS
-REWRITES_MOST = 2
 GIVE_UP_TURNS = 14  # of the model's own, after which it may end without having done anything
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's name of it: what a run without a commit began from
 
@@ -67,6 +66,7 @@ class Guide:
         self._secrets = tuple(secrets)
         self._proving = Proving(self.aim, commands=commands)
         self._began: Mapping[str, str] | None = None
+        self._scrub = Scrubber()
 
     async def next_call(self, talk: Conversation, sight: Sight, *, base: str | None) -> ToolUse | None:
         """The call that the daemon makes now by itself; None where it is the model's turn."""
@@ -94,13 +94,16 @@ class Guide:
 
     async def narrow(self, prompt: Prompt, talk: Conversation, *, sight: Sight, base: str | None) -> Prompt:
         """`prompt` with the calls that make sense now; after a call in vain the answer may also vary."""
-        view = await self._view(talk, sight, base=base)
-        # As long as a whole file may be, for a small model: what is longer was not meant.
-        most = min(prompt.max_tokens, ANSWER_TOKENS)
+        view, whole = await self._view(talk, sight, base=base)
+        most = min(prompt.max_tokens, ANSWER_TOKENS)  # for a small model: what is longer was not meant
         # What would have changed nothing cannot be said again anyway: the likeliest of the rest is as good as ever.
         vain = sum(use.arguments.get("old", "") != use.arguments.get("new") for use in view.tried)
-        calls = narrowed(prompt.tools, self.aim, view=view)
-        return replace(prompt, narrowed=calls, vary=vain, max_tokens=most)
+        if whole:
+            path, text = whole
+            block = Block(ToolUse(f"whole_{talk.turn + 1}", "write", {"path": path}), "content")
+            system = prompt.system.replace(text_of("act_small"), text_of("whole_small"), 1)
+            return Prompt(system, (Message("user", text),), max_tokens=most, vary=vain, block=block)
+        return replace(prompt, narrowed=narrowed(prompt.tools, self.aim, view=view), vary=vain, max_tokens=most)
 
     async def remaining(self, talk: Conversation, sight: Sight, *, base: str | None) -> str:
         """The goal again, close to where the model answers, with what is known to be still to do."""
@@ -111,8 +114,6 @@ class Guide:
         still = [f"Still to do: {'; '.join(str(check['seen']) for check in failed)}"] if failed else []
         if held and not failed and not fails(past):
             still = ["Nothing is known to be missing: finish, unless the goal asks for more."]
-        if whole := self._rewritten(past, await self._texts(sight.root)):
-            still.append(f"Now write {whole} anew, the whole of it: what is in it, with the change in its place.")
         return "\n".join([*back, f"Goal: {self.aim.goal}", *still])
 
     async def checked(self, finish: Finish, talk: Conversation, *, base: str | None) -> Finish:
@@ -179,21 +180,6 @@ class Guide:
         proof = f" `{tests[-1].use.arguments['command']}` passes." if tests else ""
         return ToolUse(OWN, "finish", {"answer": f"Done: {self.aim.goal} Changed: {', '.join(paths)}.{proof}"})
 
-    def _rewritten(self, past: Sequence[Past], texts: Mapping[str, str]) -> str:
-        """The small file that shall be written whole, since two edits of it came to nothing; "" where there is none.
-
-        A weak model that fails to place a change often writes the same file right in one go
-        (https://aider.chat/docs/more/edit-formats.html).
-        """
-        vain = in_vain(past)
-        path = str(vain[-1].arguments.get("path")) if vain else ""
-        last = [(use.name, use.arguments.get("path")) for use in vain[-2:]]
-        written = sum(use.name == "write" for use in vain)
-        if last != [("edit", path)] * 2 or written >= REWRITES_MOST or self._replaces or not self.aim.is_change:
-            return ""
-        small = 0 < len(texts.get(path, "")) <= REWRITE_CHARS and any(shows_whole(each, path) for each in past)
-        return path if small and (self.aim.wants_tests or not aims.is_test(path)) else ""
-
     async def _held(self, sight: Sight, *, base: str | None) -> tuple[JsonObject, ...]:
         began = await self._first_texts()
         return await evaluate(aims.postconditions(self.aim, began, base=_tree(base)), sight)
@@ -208,13 +194,19 @@ class Guide:
         paths = [path for path in texts if not (aims.is_prose(path) if self.aim.renaming else aims.is_test(path))]
         if self.aim.renaming is None and not self.aim.in_code:
             paths = list(self.aim.named(paths)) or paths
-        return tuple((path, line) for path in paths for line in texts[path].split("\n") if word.search(line))
+        return tuple(
+            (path, line)
+            for path in paths
+            for line in texts[path].split("\n")
+            if word.search(line) and not self._scrub(line).found
+        )
 
     @property
     def _replaces(self) -> bool:
         return self.aim.renaming is not None or self.aim.revaluing is not None
 
-    async def _view(self, talk: Conversation, sight: Sight, *, base: str | None) -> View:
+    async def _view(self, talk: Conversation, sight: Sight, *, base: str | None) -> tuple[View, tuple[str, str] | None]:
+        """What the run has before it; and (path, request) of a file to be written whole now, if there is one."""
         past, texts = past_of(talk), await self._texts(sight.root)
         whole = {path for path in texts if any(shows_whole(each, path) for each in past)}
         made = {str(each.use.arguments.get("path")) for each in past if each.is_change}
@@ -228,16 +220,29 @@ class Guide:
         broken = self._proving.breaks(past)
         left = missing or broken or (bool(places) and self.aim.renaming is not None)
         may_finish = not self.aim.is_change or turns >= GIVE_UP_TURNS or (last >= 0 and not left)
-        return View(
-            known={path: texts[path] for path in texts if path in known},
+        view = View(
+            known={path: self._scrub(texts[path]).text for path in texts if path in known},
             unseen=[path for path in texts if texts[path].strip() and path not in whole and path not in made],
             tried=in_vain(past),
             places=places,
             written=str(past[last].use.arguments.get("new", "")) if missing and last == len(past) - 1 else "",
             may_finish=may_finish,
             tests_itself=usable(past),
-            rewrite=self._rewritten(past, texts),
         )
+        wanted = self.aim.is_change and not self._replaces and (not may_finish or fails(past))
+        return view, self._rewriting(past, texts, read=whole, held=held) if wanted else None
+
+    def _rewriting(
+        self, past: Sequence[Past], texts: Mapping[str, str], *, read: Collection[str], held: Sequence[JsonObject]
+    ) -> tuple[str, str] | None:
+        failed = [check for check in held if not check["passed"]]
+        missing = [str(check["path"]) for check in failed if check["kind"] == "changed" and check.get("path") in texts]
+        tries = sum(use.name == "write" for use in in_vain(past))
+        path = target(self.aim, texts, read=read, missing=missing, tries=tries)
+        if not path:
+            return None
+        still = "; ".join(str(check["seen"]) for check in failed if check["kind"] != "changed" or check.get("where"))
+        return path, request(self.aim, texts, path=path, output=failing(past), still=still)
 
     async def _first_texts(self) -> Mapping[str, str]:
         """The files as the owner has them: a restart finds the same, whatever the run has changed in its checkout."""
@@ -271,7 +276,7 @@ def _lead(aim: Aim, texts: Mapping[str, str]) -> list[ToolUse]:
     order = aims.ranked(aim, full)
     if named := aim.named(tuple(full)):
         # What is named, what that imports, and the likeliest: anything else is one more thing to get wrong.
-        order = tuple(dict.fromkeys([*named, *_imported(named, full), *order[:LIKELIEST]]))
+        order = tuple(dict.fromkeys([*named, *imported(named, full), *order[:LIKELIEST]]))
     elif _size(full) <= LEAD_CHARS:
         order = (*order, *(path for path in full if path not in order))
     found, room = list[ToolUse](), LEAD_CHARS
@@ -288,13 +293,6 @@ def _lead(aim: Aim, texts: Mapping[str, str]) -> list[ToolUse]:
 
 def _tree(base: str | None) -> str | None:
     return EMPTY_TREE if base == "" else base
-
-
-def _imported(paths: Sequence[str], texts: Mapping[str, str]) -> list[str]:
-    """The files that a line of import in one of `paths` names by their stem."""
-    lines = [line for path in paths for line in texts[path].split("\n") if IMPORTING.search(line)]
-    stems = {path: path.rpartition("/")[2].partition(".")[0] for path in texts if path not in paths}
-    return [path for path, stem in stems.items() if any(re.search(rf"\b{re.escape(stem)}\b", line) for line in lines)]
 
 
 def _size(texts: Mapping[str, str]) -> int:

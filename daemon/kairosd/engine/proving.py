@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from kairosd.core.aims import Aim
 from kairosd.core.proofs import commands_of, help_of, proves_nothing
-from kairosd.engine.past import Past
+from kairosd.engine.past import Past, lasting_change
 
 
 class Proving:
@@ -47,6 +47,12 @@ def fails(past: Sequence[Past]) -> bool:
     """Whether the last of them failed."""
     tests = tests_of(past)
     return bool(tests) and not tests[-1].proves
+
+
+def failing(past: Sequence[Past]) -> str:
+    """What the tests say that fail as things are now; "" where none do. A change that was taken back says nothing."""
+    found = next((each for each in past[lasting_change(past) + 1 :] if each in tests_of(past)), None)
+    return found.text if found and not found.proves else ""
 
 
 def usable(past: Sequence[Past]) -> bool:

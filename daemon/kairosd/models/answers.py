@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from kairosd.core.json import Json, JsonObject
 from kairosd.core.messages import (
     TAKES_BACK,
+    Block,
     Done,
     Form,
     Message,
@@ -22,6 +24,7 @@ from kairosd.core.messages import (
     UseBroken,
     UseReady,
 )
+from kairosd.core.rewriting import FENCE, block_of
 from kairosd.errors import ModelProtocolError
 from kairosd.models.dialect import JsonDict
 
@@ -134,8 +137,11 @@ class AnswerCollector:
             return ()
         if part.stop == "refusal":
             return (part,)
-        text, form = "".join(self._text), self._prompt.form
-        found = self._call(text, part) if form is None else self._filled(form, text, done=part)
+        text, form, block = "".join(self._text), self._prompt.form, self._prompt.block
+        if form is not None:
+            found = self._filled(form, text, done=part)
+        else:
+            found = self._call(text, part) if block is None else _whole(block, text, done=part)
         called = part.stop == "end" and not isinstance(found[0], TextDelta)
         return (*found, Done("tool_use" if called else part.stop, part.usage))
 
@@ -170,6 +176,14 @@ class AnswerCollector:
         return f"call_{max((int(number) for number in known if number.isdecimal()), default=0) + 1}"
 
 
+def _whole(block: Block, text: str, *, done: Done) -> tuple[StreamPart, ...]:
+    use, found = block.use, block_of(text)
+    if found is None or done.stop == "length":
+        problem = f"holds no block between {FENCE} and {FENCE}" if found is None else "was cut at max_tokens"
+        return (UseBroken(use.id, use.name, f"the answer {problem}"),)
+    return (UseReady(replace(use, arguments={**use.arguments, block.argument: found})),)
+
+
 def _call_text(use: ToolUse) -> str:
     return json.dumps({"tool": use.name, "arguments": use.arguments}, ensure_ascii=False)
 
@@ -180,7 +194,8 @@ def _result_text(result: ToolResult, use: ToolUse | None, *, vain: Collection[st
         return f"# {name} {'failed' if result.error else 'returned'}\n{result.text}"
     if use.id.startswith(TAKES_BACK):
         return "# that change was taken back, since it did not help"
-    told = ", ".join(f"{key} {json.dumps(value, ensure_ascii=False)}" for key, value in use.arguments.items())
+    given = {key: value for key, value in use.arguments.items() if key != "content"}
+    told = ", ".join(f"{key} {json.dumps(value, ensure_ascii=False)}" for key, value in given.items())
     return f"# {name} was tried with {told}\n{result.text}"
 
 
@@ -193,7 +208,7 @@ def _in_vain(messages: tuple[Message, ...]) -> frozenset[str]:
         for use in message.uses:
             if use.id.startswith(TAKES_BACK):
                 found |= {use.id, change}
-            elif use.name == "edit":
+            elif use.name in ("edit", "write"):
                 change = use.id
     return frozenset(found)
 

@@ -127,7 +127,7 @@ class Exchange:
         return self._deps.jitter(min(FIRST_WAIT_SECONDS * 2.0**tries, LONGEST_WAIT_SECONDS))
 
     async def _once(self, prompt: Prompt) -> AsyncGenerator[StreamPart, None]:
-        held = prompt.form is not None or (self._json_answers and bool(prompt.tools))
+        held = prompt.form is not None or (self._json_answers and bool(prompt.tools or prompt.block))
         collector = AnswerCollector(prompt) if held else None
         reader = self._dialect.reader(prompt)
         answered = False

@@ -43,23 +43,27 @@ class Write(FileEffect):
         return ToolAnswer(answer_text(made.told, [], arguments=given, limit=context.limit))
 
     async def replacement(self, given: Arguments, context: ToolContext) -> Replacement:
-        path = file_path(given)
-        content = encoded(given.text("content"), "content")
-        before, note = await asyncio.to_thread(context.files.digest, context.root, path), ""
+        path, text = file_path(given), given.text("content")
+        content = encoded(text, "content")
+        before = await asyncio.to_thread(context.files.digest, context.root, path)
         if before is not None:
-            note = await _keep(path, given, context=context)
-        lines = given.text("content").count("\n") + (not given.text("content").endswith("\n") and bool(content))
-        told = f"{'wrote new file' if before is None else 'replaced'} {path}: {lines} lines, {len(content)} bytes{note}"
+            old = await asyncio.to_thread(context.files.read, context.root, path, limit=TEXT_LIMIT)
+            await _keep(path, given, old=old, context=context)
+            if old.endswith(b"\n") and content and not content.endswith(b"\n") and not given.flag("replace"):
+                content, text = content + b"\n", f"{text}\n"  # nobody means the missing end of a last line
+            if content == old:
+                raise ToolError(f"{path} holds exactly this already", fix="give the content with the change in it")
+        lines = text.count("\n") + (not text.endswith("\n") and bool(content))
+        told = f"{'wrote new file' if before is None else 'replaced'} {path}: {lines} lines, {len(content)} bytes"
         return Replacement(path, before, content, told)
 
 
-async def _keep(path: str, given: Arguments, *, context: ToolContext) -> str:
-    """What is to be noted of writing over the file; raises `ToolError` when it would be lost unawares, or broken."""
-    data = await asyncio.to_thread(context.files.read, context.root, path, limit=TEXT_LIMIT)
+async def _keep(path: str, given: Arguments, *, old: bytes, context: ToolContext) -> None:
+    """Raises `ToolError` when what the file holds would be lost unawares, or broken."""
     known = knowledge(await context.services.calls(), path)
-    new, old = given.text("content"), data.decode("utf-8", "replace")
-    if not data.strip() or known is Knowledge.OWN or (given.flag("replace") and known is not Knowledge.NONE):
-        return ""
+    new, before = given.text("content"), old.decode("utf-8", "replace")
+    if not old.strip() or known is Knowledge.OWN or (given.flag("replace") and known is not Knowledge.NONE):
+        return
     piece = json.dumps(new, ensure_ascii=False) if len(new) <= SHOWN_CONTENT else "..."
     add = f'call edit(path="{path}", old="", new={piece}) to add this at its end; to change a part of it '
     if known is Knowledge.NONE:
@@ -68,21 +72,25 @@ async def _keep(path: str, given: Arguments, *, context: ToolContext) -> str:
     fix = f"{add}call edit with that part as old; {rest}"
     if known is Knowledge.PART:
         raise ToolError(f"{path} is there already and you have not read all of it", fix=fix)
-    lost, whole = _lost(old, new)
+    lost, whole = _lost(before, new)
     if lost * 2 <= whole:
-        return await _sound(path, old, new=new)
-    if new.strip() and not _lost(new, old)[0]:
+        await _sound(path, before, new=new)
+        return
+    if new.strip() and not _lost(new, before)[0]:
         raise ToolError(f"{path} holds this text already", fix=f"call finish if the goal is reached; {rest}")
     raise ToolError(f"{lost} of the {whole} lines in {path} would be lost", fix=fix)
 
 
-async def _sound(path: str, old: str, *, new: str) -> str:
+async def _sound(path: str, old: str, *, new: str) -> None:
+    """Raises `ToolError` for a content that breaks the file, or uses what only the old one defined."""
     if is_secret(path):
-        return ""
+        return
     if why := await asyncio.to_thread(breaks, path, old, after=new):
         raise ToolError(f"{path} would be broken by that, {why}", fix="give a `content` that is whole")
-    unknown = await asyncio.to_thread(unknown_names, path, old, after=new)
-    return f"; but nothing in it is called {', '.join(unknown)} now" if unknown else ""
+    if unknown := await asyncio.to_thread(unknown_names, path, old, after=new):
+        names = ", ".join(unknown)
+        fix = f"keep or import what is used; if {names} comes from elsewhere, write with replace=true"
+        raise ToolError(f"{path} would be broken by that, nothing in it would be called {names}", fix=fix)
 
 
 def _lost(old: str, new: str) -> tuple[int, int]:

@@ -1,0 +1,85 @@
+"""Rewriting: which file is asked for whole, what stands in the question, and what is taken from the answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from kairosd.core.aims import Aim
+from kairosd.core.rewriting import REWRITE_CHARS, TRIES, TRIES_MOST, block_of, request, target
+
+SECRET = f"TOKEN = 'ghp_{'a1B2' * 9}'"
+PROJECT = {
+    "README.md": "# Sums\n",
+    "app.py": "def add(a, b):\n    return a - b\n",
+    "more.py": "def double(a):\n    return a * 3\n",
+    "test_app.py": "from app import add\nassert add(1, 2) == 3\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("goal", "files"),
+    [
+        ("The test in test_app.py fails. Fix the bug.", ["app.py"]),
+        ("Fix double in more.py.", ["more.py"]),
+        ("Correct the spelling in README.md.", ["README.md"]),
+        ("Add a test of double to test_app.py.", ["test_app.py"]),
+        ("Make add in app.py and double in more.py return text.", ["app.py", "more.py"]),
+        ("Repair double.", ["more.py"]),
+        ("Improve things.", [""]),
+    ],
+)
+def test_it_is_a_file_that_the_goal_is_about(goal: str, files: list[str]) -> None:
+    tries = [
+        target(Aim(goal), PROJECT, read=PROJECT, missing=(), tries=number)
+        for number in range(0, TRIES * len(files), TRIES)
+    ]
+    assert tries == files
+    assert target(Aim(goal), PROJECT, read=PROJECT, missing=(), tries=TRIES_MOST) == ""
+
+
+def test_what_is_known_to_be_missing_comes_first() -> None:
+    goal = Aim("Make add in app.py and double in more.py return text.")
+    assert target(goal, PROJECT, read=PROJECT, missing=["more.py"], tries=0) == "more.py"
+
+
+@pytest.mark.parametrize("text", ["", "x" * (REWRITE_CHARS + 1), "A block:\n```\nls\n```\n", f"{SECRET}\n"])
+def test_what_is_empty_long_fenced_or_secret_is_not_asked_for(text: str) -> None:
+    goal, texts = Aim("Change app.py."), {**PROJECT, "app.py": text}
+    assert target(goal, texts, read=texts, missing=(), tries=0) == ""
+
+
+@pytest.mark.parametrize(("text", "shown"), [("a = 1\n", True), (f"{SECRET}\n", False), ("a = '```'\n", False)])
+def test_what_stands_beside_it_is_shown_unless_it_may_not_be(text: str, shown: bool) -> None:
+    goal = Aim("Fix add in app.py as more.py has it.")
+    asked = request(goal, {**PROJECT, "more.py": text}, path="app.py", output="", still="")
+    assert (text in asked) is shown
+
+
+def test_nor_is_what_was_not_read() -> None:
+    assert target(Aim("Change app.py."), PROJECT, read=["more.py"], missing=(), tries=0) == ""
+
+
+def test_the_question_ends_with_the_goal_and_shows_what_decides() -> None:
+    output = "[exit 1]\n" + "noise\n" * 300 + "FAIL: test_add\nAssertionError: -1 != 3\n```\n"
+    goal = "The test in test_app.py fails. Fix the bug."
+    asked = request(Aim(goal), PROJECT, path="app.py", output=output, still="`x` has to be added")
+    assert [
+        asked.index(each) for each in ("test_app.py:\n", "app.py:\n", "FAIL: test_add", "The owner asks:")
+    ] == sorted(asked.index(each) for each in ("test_app.py:\n", "app.py:\n", "FAIL: test_add", "The owner asks:"))
+    assert "noise" not in asked
+    assert asked.count("```") == 6, "what a test prints closes no block"
+    assert asked.endswith(f"{goal}\nStill missing: `x` has to be added\n\nWrite the new app.py, whole.")
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ("Here:\n\n```python\na = 1\n```\n\nUse it:\n```sh\nls\n```\n", "a = 1\n"),
+        ("```sh\nls\n```\nand\n```python\na = 1\nb = 2\n```", "a = 1\nb = 2\n"),
+        ("```\na = 1\n", "a = 1\n"),
+        ("```python\n```", ""),
+        ("I would change `a` to 2.", None),
+    ],
+)
+def test_the_longest_block_is_the_file(answer: str, found: str | None) -> None:
+    assert block_of(answer) == found
