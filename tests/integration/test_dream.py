@@ -376,6 +376,30 @@ async def test_a_claim_that_is_wrong_is_marked_and_told_no_more(world: World) ->
     assert world.setup.actor.prompts == [], "verification needs no model"
 
 
+async def test_the_model_is_told_which_claims_are_wrong(world: World) -> None:
+    """I16."""
+    world.seed(entry("aaaa0001", "deploy.file", "Deploys are in deploy/a.tf.", check="path=deploy/a.tf"))
+    await world.tell("Deploys run on Fridays since May.")
+    asked = len(world.setup.actor.prompts)
+    world.answers()
+    await world.dream()
+    shown = world.setup.actor.prompts[asked].messages[0].text
+    today = world.setup.clock.now().date()
+    assert f"(project, owner, {SPRING}, stale since {today}) Deploys are in deploy/a.tf." in shown
+
+
+async def test_a_short_fact_of_the_owners_is_learned(world: World) -> None:
+    """I3: of "thanks" and the like no model is asked."""
+    port, tabs, *_ = await world.tell("Port 9000", "use tabs")
+    world.answers(ADD(port, "Port 9000", "app.port"), ADD(tabs, "use tabs", "style.indent", kind="feedback"))
+    await world.dream()
+    assert world.texts() == ["Port 9000", "use tabs"]
+    await world.tell("ok, thanks", "sounds good")
+    asked = len(world.setup.actor.prompts)
+    assert (await world.dream())["outcome"] == "nothing new"
+    assert len(world.setup.actor.prompts) == asked
+
+
 async def test_a_model_that_is_away_changes_nothing_and_is_left_alone_for_a_while(world: World) -> None:
     """I17."""
     (source,) = await world.tell(PORT)

@@ -128,17 +128,68 @@ def test_a_copy_of_an_unknown_age_takes_nothing_out(store: MemoryFolder, name: s
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_without_its_heading_a_file_takes_nothing_out(store: MemoryFolder, name: str) -> None:
-    """Nobody can tell how old it is. What is new in it, or says otherwise, is the owner's all the same."""
+@pytest.mark.parametrize("heading", ["", "# What I know\n"])
+def test_without_its_heading_a_file_is_known_by_its_lines(store: MemoryFolder, name: str, heading: str) -> None:
+    """I2, I20: what the hand took out is gone, and what has come since stays."""
     commit(store, HOST, DAY)
-    lines = file_of(store, name).read_text().splitlines(keepends=True)[1:]
+    lines = [heading, *file_of(store, name).read_text().splitlines(keepends=True)[1:]]
+    cut = "".join(line for line in lines if DAY.id not in line)
+    file_of(store, name).write_text(cut)
+    assert texts(store) == [HOST.text]
+    (past,) = store.load().history
+    assert (past.entry, past.reason) == (DAY, "removed by hand")
+    file_of(store, name).write_text("".join(lines))
+    assert texts(store) == sorted([HOST.text, DAY.text]), "put back before a dream has seen it"
     later = replace(HOST, seen=HOST.seen + timedelta(days=3), check="port=9090")
     commit(store, later, DAY, NEWS)
-    file_of(store, name).write_text("".join(line for line in lines if DAY.id not in line) + "- A line of mine.\n")
-    assert texts(store) == sorted([HOST.text, DAY.text, NEWS.text, "A line of mine."])
+    file_of(store, name).write_text(cut + "- A line of mine.\n")
+    assert texts(store) == sorted([HOST.text, NEWS.text, "A line of mine."]), "a copy of the first"
     assert store.load().get(HOST.id) == later, "nobody has touched it"
+    commit(store, *store.load().entries)
+    assert texts(store) == sorted([HOST.text, NEWS.text, "A line of mine."])
+    assert store.at(2).entries == store.load().entries, "what a generation was changed to is read the same ever after"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_line_changed_in_a_file_without_its_heading_is_the_owners(store: MemoryFolder, name: str) -> None:
+    commit(store, HOST, DAY)
+    lines = file_of(store, name).read_text().splitlines(keepends=True)[1:]
+    commit(store, replace(HOST, seen=HOST.seen + timedelta(days=3)), DAY, NEWS)
     file_of(store, name).write_text("".join(lines).replace("port 9090", "port 4711"))
-    assert "Deploys run on Hetzner, port 4711." in texts(store)
+    assert texts(store) == sorted(["Deploys run on Hetzner, port 4711.", DAY.text, NEWS.text])
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("kept", [(), ("MEMORY",), (HOST.id,), (HOST.id, "x<!-- m:dddd9999 -->")])
+def test_a_few_lines_without_a_heading_take_nothing_out(store: MemoryFolder, name: str, kept: tuple[str, ...]) -> None:
+    """A note that was saved in the place of a file, or a piece of one, or of something that nobody knows."""
+    rest = [cursor_entry(number) for number in range(3)]
+    entries = (HOST, *(replace(one, key=f"deploy.n{one.id}") for one in rest))
+    commit(store, *entries)
+    lines = file_of(store, name).read_text().splitlines()[1:]
+    piece = [line for line in lines if any(one in line for one in kept)] + [f"- {one}" for one in kept if "<" in one]
+    file_of(store, name).write_text("\n".join([*piece, "- A line of mine."]))
+    assert set(one.text for one in entries) < set(texts(store))
+    assert "A line of mine." in texts(store)
+
+
+def test_what_may_have_come_after_the_copy_stays(store: MemoryFolder) -> None:
+    """The copy may be the first one's, where nothing was taken out of, as well as the second one's."""
+    commit(store, HOST)
+    opened = file_of(store, FILES[1]).read_text().splitlines(keepends=True)[1:]
+    commit(store, HOST, DAY)
+    file_of(store, FILES[1]).write_text("".join(opened))
+    assert texts(store) == sorted([HOST.text, DAY.text])
+    for number in range(KEPT + 20):  # of which some are kept no more
+        commit(store, HOST, replace(DAY, seen=DAY.seen + timedelta(days=number)), phase="run")
+    store.undo(1)
+    base = store.load()
+    commit(store, *base.entries, NEWS, phase="run")
+    lines = file_of(store, FILES[1]).read_text().splitlines(keepends=True)[1:]
+    file_of(store, FILES[1]).write_text("".join(line for line in lines if NEWS.id not in line))
+    assert NEWS.text in texts(store), "the same lines stood in the one before"
+    file_of(store, FILES[1]).write_text("".join(line for line in lines if HOST.id not in line))
+    assert texts(store) == sorted([DAY.text, NEWS.text])
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -14,7 +14,9 @@ from tests.dreams import entry
 from tests.engine_bench import Bench, Setup, open_setup
 from tests.fakes import says, use
 
+from kairos_cli.commands.memory import _found
 from kairosd.core.events import Tier
+from kairosd.core.expiry import EXPIRED
 from kairosd.core.json import JsonObject
 from kairosd.core.memory import Past
 from kairosd.engine.indexing import REBUILD_MARK
@@ -114,7 +116,7 @@ async def test_what_was_set_aside_is_still_found_and_explained(setup: Setup) -> 
         assert (await bench.engine.memory.desk.verify(None))["problems"] == []
         (found,) = (await keeper.search("mail port", workspace="app", filters={"layer": "memory"}))["found"]
         assert found["source"] == "m:aaaa0001"
-        assert f"set aside on {today}" in found["snippet"]
+        assert (found["aside"], found["stale"]) == (today.isoformat(), None)
         assert (await keeper.why("aaaa0001"))["text"] == "Mail leaves through port 587."
         assert not any("587" in line for line in (await bench.engine.memory.keeper.export())["lines"])
         await keeper.forget("aaaa0001")
@@ -149,12 +151,58 @@ async def test_many_that_expire_at_once_are_accounted_for_and_undone_like_few(se
         await keeper.forget(store.archive(last)[1].id)
         assert (await desk.verify(None))["problems"] == [], "also when one of them is forgotten"
         await desk.undo(last.number - first.number)
-        assert "set aside" not in str((await found())[0]["snippet"])
+        assert (await found())[0]["aside"] is None
         await desk.undo(1)
         assert await found() == [], "undone is undone"
         assert await keeper.history(None) == [one.record() for one in store.load().history]
         await desk.redo(last.number)
-        assert "set aside" in str((await found())[0]["snippet"])
+        assert (await found())[0]["aside"]
+
+
+LONG = f"Deploys are described in deploy/hetzner.tf{', as was agreed upon' * 14}."
+
+
+@pytest.mark.parametrize("text", ["Deploys are described in deploy/hetzner.tf.", LONG])
+async def test_what_was_looked_up_and_is_wrong_is_never_found_as_current(
+    setup: Setup, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    """I16: by a run, by the owner, as text and as JSON, with the day; also when it is set aside."""
+    setup.write("deploy/hetzner.tf", "x")
+    claim = entry("aaaa0001", "deploy.file", text, check="path=deploy/hetzner.tf", trust=Tier.LOCAL)
+    async with setup.running() as bench:
+        keeper, store, desk = bench.engine.memory.keeper, bench.engine.memory.store, bench.engine.memory.desk
+
+        async def shown() -> tuple[JsonObject, str]:
+            """As the owner is answered, and as a run is."""
+            (found,) = (await keeper.search("deploys", workspace="app", filters={"layer": "memory"}))["found"]
+            searching = use("memory_search", question="deploys", layer="memory")
+            setup.actor.add(says("", searching), says("done"))
+            (result,) = await bench.results(await bench.tell("look"))
+            _found({"found": [found]})
+            return found, result + capsys.readouterr().out
+
+        base = store.load()
+        store.commit(replace(base, entries=(claim,)), base=base)
+        answer, told = await shown()
+        assert (answer["stale"], answer["aside"]) == (None, None)
+        assert "stale" not in told
+        (setup.root / "deploy/hetzner.tf").unlink()
+        assert (await desk.now())["operations"]["marked"] == 1
+        today = setup.clock.now().date().isoformat()
+        answer, told = await shown()
+        assert answer["stale"] == today
+        assert told.count(f"stale since {today}") == 2
+        base = store.load()
+        gone = Past(claim.id, base.entries[0], setup.clock.now().date(), EXPIRED)
+        store.commit(replace(base, entries=(), history=(gone,)), base=base)
+        answer, told = await shown()
+        assert (answer["stale"], answer["aside"]) == (today, today)
+        assert told.count(f"stale since {today}") == told.count(f"set aside on {today}") == 2
+        base = store.load()
+        store.commit(replace(base, entries=(claim,), history=()), base=base)
+        answer, told = await shown()
+        assert (answer["stale"], answer["aside"]) == (None, None), "right again"
+        assert "stale" not in told
 
 
 @pytest.mark.parametrize("killed", [False, True])
@@ -179,6 +227,41 @@ async def test_what_was_superseded_before_it_is_forgotten_leaves_no_word_in_the_
         files = list(index.parent.glob(f"{index.name}*"))
         assert files
         assert not any(b"quagga" in path.read_bytes() for path in files)
+
+
+@pytest.mark.parametrize("step", ["replace", "drop", "purge", "put"])
+async def test_wherever_the_index_is_stopped_after_a_change_the_next_search_ends_it(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """I12, I19: each step of it is done again or was whole."""
+    async with setup.running() as bench:
+        keeper, store, name = bench.engine.memory.keeper, bench.engine.memory.store, await remembered(bench)
+        other = entry("bbbb0001", "mail.port", "Mail leaves through port 587.")
+        base = store.load()
+        store.commit(replace(base, entries=(*base.entries, other)), base=base)
+        found = (await keeper.search("staging deploy Hetzner", workspace="app", filters={}))["found"]
+        echoes = [str(one["source"]) for one in found if one["layer"] != "memory"]
+        assert echoes
+        store.forget(name, setup.clock.now(), sources=echoes)  # and the daemon is killed before its index knows
+
+        def killed(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        index = keeper._indexer._index
+        with monkeypatch.context() as patched:
+            patched.setattr(index, step, killed)
+            with pytest.raises(KeyboardInterrupt):
+                await keeper.search("staging deploy", workspace="app", filters={})
+        for rebuilt in (False, True):
+            if rebuilt:
+                await keeper._indexer.rebuild()
+            left = (await keeper.search("staging deploy Hetzner", workspace="app", filters={}))["found"]
+            assert not {str(one["source"]) for one in left} & {f"m:{name}", *echoes}
+            (mail,) = (await keeper.search("mail", workspace="app", filters={"layer": "memory"}))["found"]
+            assert mail["source"] == "m:bbbb0001"
+        bench.engine.memory.close()
+        files = list(bench.ground.place.search_index.parent.glob("search.db*"))
+        assert not any(b"hetzner" in path.read_bytes().lower() for path in files)
 
 
 async def test_an_index_that_was_stopped_while_made_anew_is_whole_after_a_search(setup: Setup) -> None:
@@ -246,6 +329,17 @@ async def test_the_index_is_made_anew_without_a_daemon(setup: Setup, capsys: pyt
     assert await asyncio.to_thread(reindex, ["reindex"], place) == 0
     told = capsys.readouterr().out
     assert all(f"{count} of {layer}" in told for layer, count in expected.items())
+
+
+async def test_short_lines_of_notes_are_carried_in_too(setup: Setup) -> None:
+    setup.workspace = "trusted = true"
+    async with setup.running() as bench:
+        keeper, desk = bench.engine.memory.keeper, bench.engine.memory.desk
+        notes = "# Use\n- Port 9000\n- short\n\n---\n"
+        told = await keeper.carry_in(str(setup.root / "CLAUDE.md"), notes, workspace=None)
+        for name in told["proposals"]:
+            await desk.accept(name)
+        assert [one["text"] for one in await keeper.entries("app")] == ["Port 9000"]
 
 
 async def test_a_line_that_is_carried_in_keeps_its_words(setup: Setup) -> None:

@@ -225,3 +225,99 @@ async def test_what_memory_itself_said_is_no_evidence(setup: Setup) -> None:
         assert "7171" in results[0]
         assert "not remembered" in results[1]
         assert memory(bench).entries == ()
+
+
+PORT = "remember that the staging deploy runs on Hetzner, port 9090. The database is not on Hetzner"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kept"),
+    [
+        (FACT, "Staging deploys run on Hetzner at port 9090", FACT),
+        ("The staging deploy runs on Hetzner", FACT, FACT),
+        (FACT, "The staging deploy runs on port 9090", FACT),
+    ],
+)
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_near_duplicates_of_one_run_are_one_entry(
+    setup: Setup, first: str, second: str, kept: str, at_once: bool
+) -> None:
+    """I9: what says all that the other says stays, whatever keys the run made up, also where one turn calls twice."""
+    calls = [use("remember", text=first, key="a.one"), use("remember", text=second, key="b.two")]
+    async with setup.running() as bench:
+        if at_once:
+            setup.actor.add(says("", *calls), says("done"))
+            results = tuple(await bench.results(await bench.tell(PORT)))
+        else:
+            results = await told(bench, PORT, *calls)
+        (entry,) = memory(bench).entries
+    assert (entry.text, entry.trust) == (kept, Tier.OWNER)
+    assert any("known already" in one or "in place of" in one for one in results)
+
+
+async def test_a_later_run_that_says_it_in_other_forms_confirms_it(setup: Setup) -> None:
+    async with setup.running() as bench:
+        await told(bench, GOAL, use("remember", text=FACT, key="deploy.staging"))
+        goal = "remember: staging deploys are running on Hetzner, port 9090"
+        (again,) = await told(bench, goal, use("remember", text="Staging deploys run on Hetzner, port 9090", key="x.y"))
+        (entry,) = memory(bench).entries
+    assert f"known already as m:{entry.id}" in again
+    assert len(entry.sources) == 2
+
+
+@pytest.mark.parametrize(
+    ("goal", "first", "second"),
+    [
+        ("the deploy listens on port 9090 and the deploy listens on port 9091", "The deploy listens on port 9090",
+         "The deploy listens on port 9091"),
+        ("deploys run on Mondays. Deploys do not run on Fridays", "Deploys run on Mondays",
+         "Deploys do not run on Fridays"),
+        ("the tests run with make check. The tests of the parser run with make check in tools",
+         "The tests run with make check", "The tests of the parser run with make check in tools"),
+        ("the wiki lies in Berlin, the mirror of the wiki lies in Zurich", "The wiki lies in Berlin",
+         "The mirror of the wiki lies in Zurich"),
+    ],
+)  # fmt: skip
+async def test_what_only_looks_alike_stays_two_entries(setup: Setup, goal: str, first: str, second: str) -> None:
+    async with setup.running() as bench:
+        goal = f"remember: {goal}"
+        await told(bench, goal, use("remember", text=first, key="a.x"), use("remember", text=second, key="b.y"))
+        assert sorted(one.text for one in memory(bench).entries) == sorted([first, second])
+
+
+async def test_what_is_known_from_somebody_trusted_more_is_known_and_stays_as_it_is(setup: Setup) -> None:
+    """I5, I14: a run that says it again is not told that it is wrong, and changes nothing."""
+    setup.write("deploy.toml", "the staging deploy runs on hetzner, port 9090\n")
+    async with setup.running() as bench:
+        await told(bench, GOAL, use("remember", text=FACT, key="deploy.staging"))
+        before = memory(bench)
+        looks = use("read", path="deploy.toml")
+        keeps = use("remember", text="The staging deploys run on Hetzner, port 9090")
+        _, again = await told(bench, "look at the deploy", looks, keeps)
+        assert "known already" in again
+        assert memory(bench) == before
+        mine = replace(before.entries[0], sources=("hand",), stale=before.entries[0].since)
+        MemoryFolder(bench.ground.place.memory, setup.clock).commit(replace(before, entries=(mine,)), base=before)
+        before = memory(bench)
+        (again,) = await told(bench, GOAL, use("remember", text=FACT))
+        assert f"known already as m:{mine.id}, stale since {mine.stale}" in again
+        assert memory(bench) == before
+
+
+async def test_a_long_line_with_another_value_is_no_duplicate(setup: Setup) -> None:
+    long = "The staging deploy of the shop with its database and cache and mail relay and metrics and logs and " \
+           "backups and queue and search and proxy runs on Hetzner machine alpha in Zurich, port {}"  # fmt: skip
+    async with setup.running() as bench:
+        for port in (9090, 9191):
+            (kept,) = await told(bench, f"remember: {long.format(port)}", use("remember", text=long.format(port)))
+            assert "remembered as" in kept
+        (entry,) = memory(bench).entries
+    assert "9191" in entry.text
+
+
+@pytest.mark.parametrize(("text", "kind"), [("Port 9000", "project"), ("use tabs", "feedback")])
+async def test_a_short_fact_of_the_owners_is_remembered(setup: Setup, text: str, kind: str) -> None:
+    async with setup.running() as bench:
+        (kept,) = await told(bench, text, use("remember", text=text, kind=kind))
+        assert "trusted as owner" in kept
+        assert [one.text for one in memory(bench).entries] == [text]

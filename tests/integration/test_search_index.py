@@ -111,6 +111,30 @@ def test_the_same_source_again_takes_the_place_of_the_first(index: SearchIndex) 
     assert sources(index, "8080") == []
 
 
+def test_only_what_differs_of_a_layer_is_written(index: SearchIndex) -> None:
+    known = [entry(f"m:{number}", f"port {number}") for number in range(300)]
+    index.put([entry("j1", "port", layer=Layer.JOURNAL)], {})
+    index.replace(Layer.MEMORY, known, marks={})
+    connection = index._opened()
+    before, numbers = connection.total_changes, dict(connection.execute("SELECT source, id FROM passages"))
+    fresh = [entry("m:0", "host"), entry("m:new", "host"), entry("m:1", "port 1", stale=TODAY), *known[2:-1]]
+    index.replace(Layer.MEMORY, fresh, marks={"memory": "2"})
+    assert connection.total_changes - before < 100
+    kept = dict(connection.execute("SELECT source, id FROM passages"))
+    assert {source for source, number in numbers.items() if kept.get(source) != number} == {"m:0", "m:1", "m:299"}
+    assert (index.counts(), index.marks()) == ({"memory": 300, "journal": 1}, {"memory": "2"})
+    assert sorted(sources(index, "host")) == ["m:0", "m:new"]
+    (stale,) = index.search(Question("port 1", limit=1), today=TODAY)
+    assert (stale.passage.source, stale.passage.stale) == ("m:1", TODAY)
+    whole = SearchIndex(None)
+    whole.put([entry("j1", "port", layer=Layer.JOURNAL), *fresh], {})
+    for question in ("port", "host", "port 298", "port 299"):
+        found, anew = (each.search(Question(question, limit=500), today=TODAY) for each in (index, whole))
+        assert sorted((one.passage.source, one.score) for one in found) == sorted(
+            (one.passage.source, one.score) for one in anew
+        ), "as an index that was made anew"
+
+
 def test_a_group_that_fails_leaves_nothing(index: SearchIndex) -> None:
     index.put([entry("m:1", "port 9090")], {"cursor": "1"})
     with pytest.raises(StoreError):

@@ -22,10 +22,11 @@ from kairosd.core.memory import (
     format_line,
     key_of,
     new_id,
+    overlap,
     parse_line,
     parse_words,
     plain,
-    similarity,
+    word_set,
 )
 from kairosd.core.memory_index import (
     ALL_TOPICS,
@@ -139,7 +140,7 @@ def test_ids_are_the_same_for_the_same_and_never_taken_twice() -> None:
 
 
 def test_yes_and_no_are_not_alike() -> None:
-    assert similarity("Deploys run on Fridays", "Deploys do not run on Fridays") < 0.9
+    assert overlap(word_set("Deploys run on Fridays"), word_set("Deploys do not run on Fridays")) < 0.9
     assert key_of("Deploys run on Hetzner") == "note.deploys-run-hetzner"
 
 

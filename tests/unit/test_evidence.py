@@ -135,6 +135,34 @@ def test_what_a_person_says_with_the_same_words_is_evidence(text: str) -> None:
     assert [one.text for one in found(said(1, text))] == [text]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Port 9000", "use tabs", "No emojis.", "Be brief", "Node 22", "Go 1.22!", "No Mondays", "Call me Ada",
+        "port=9000", "Test in Zurich", "Stop Mondays", "Thanks to Bob: port 9000", "Good tests only",
+        "No tests, please Ann", "端口是9000",
+    ],
+)  # fmt: skip
+def test_a_short_fact_of_the_owners_is_evidence_and_a_machines_is_not(text: str) -> None:
+    assert [one.text for one in found(said(1, text))] == [text]
+    if len(text.split()) < 3:
+        assert found(line(1, "call.succeeded", {"tool": "shell", "result": text}, cause="r_1")) == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "thanks, great", "ok, thanks", "Yes please!", "sounds good", "Looks good to me.", "well done", "go ahead",
+        "do it", "try again", "never mind", "No problem :)", "got it, thank you very much", "ok ok", "👍", "...",
+        "that's fine, go on", "Good morning", "what time is it?", "Which port?", "deploy", "tabs.", "9000",
+        "yes, do that", "all good", "Nice work, thanks",
+    ],
+)  # fmt: skip
+def test_what_only_answers_is_no_fact(text: str) -> None:
+    """I8: a day of it asks no model."""
+    assert found(said(1, text)) == ()
+
+
 def test_the_owners_words_have_their_tier_and_the_day_they_were_said() -> None:
     (one,) = found(said(7, "We moved deploys to Fly.io yesterday."))
     assert (one.source, one.tier, one.workspace, one.day) == ("j7", Tier.OWNER, "app", date(2026, 11, 20))

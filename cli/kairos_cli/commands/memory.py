@@ -131,7 +131,7 @@ def _entries(found: Sequence[Row]) -> None:
     for entry in found:
         about = [entry.get("key"), entry.get("kind"), entry.get("trust"), f"seen {entry.get('seen')}"]
         about += ["pinned"] if entry.get("pinned") else []
-        about += [f"stale since {entry['stale']}"] if entry.get("stale") else []
+        about += _doubts(entry)
         say(f"m:{one_line(entry.get('id'))} [{one_line(entry.get('scope'))}] {one_line(entry.get('text'))}")
         say(f"    {', '.join(map(one_line, about))}")
 
@@ -141,8 +141,8 @@ def _found(answer: Row) -> None:
     if not found:
         say("Nothing was found.")
     for one in found:
-        about = ", ".join(map(one_line, (one.get("layer"), one.get("trust"), one.get("scope") or "no workspace")))
-        say(f"{moments.local(one.get('at'), now)}  {one_line(one.get('source'))}  ({about})")
+        about = [one.get("layer"), one.get("trust"), one.get("scope") or "no workspace", *_doubts(one)]
+        say(f"{moments.local(one.get('at'), now)}  {one_line(one.get('source'))}  ({', '.join(map(one_line, about))})")
         say(f"    {one_line(one.get('snippet'))}")
     if answer.get("behind"):
         aside("the index is still reading the journal; ask again in a moment")
@@ -168,7 +168,7 @@ def _blame(found: Sequence[Row]) -> None:
         ("by", lambda row: row.get("by") or ""),
         ("trust", lambda row: row.get("trust")),
         ("seen", lambda row: row.get("seen")),
-        ("text", lambda row: row.get("text")),
+        ("text", lambda row: "; ".join((*_doubts(row), str(row.get("text"))))),
     ]
     if found:
         table(columns, found)
@@ -212,6 +212,12 @@ def _imported(answer: Row) -> None:
         say(f"  refused: {one_line(one.get('text'))} ({problems})")
     if count:
         say("See them with kairos dream proposals; kairos dream accept ID makes one a memory.")
+
+
+def _doubts(row: Row) -> list[str]:
+    """Why it is not to be taken as current, each with its day."""
+    days = (("stale since", row.get("stale")), ("set aside on", row.get("aside")))
+    return [f"{said} {day}" for said, day in days if day]
 
 
 def _list(row: Row, name: str) -> list[object]:

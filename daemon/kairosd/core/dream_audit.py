@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from kairosd.core.dream import WRITING, Op, Operation, retired
-from kairosd.core.dream_checks import LOSS_CAP_PERCENT, NEAR, Problem
+from kairosd.core.dream_checks import LOSS_CAP_PERCENT, Problem
 from kairosd.core.dream_dates import relative
 from kairosd.core.dream_support import left_out, orders, secret
+from kairosd.core.duplicates import NEAR
 from kairosd.core.events import Tier
 from kairosd.core.evidence import Evidence
 from kairosd.core.expiry import EXPIRED, may_expire

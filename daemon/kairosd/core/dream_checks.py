@@ -26,6 +26,7 @@ from kairosd.core.dream_support import (
     unsaid,
     values,
 )
+from kairosd.core.duplicates import NEAR
 from kairosd.core.events import Tier
 from kairosd.core.evidence import Evidence
 from kairosd.core.memory import (
@@ -44,7 +45,6 @@ from kairosd.core.memory import (
 )
 from kairosd.core.norms import norm
 
-NEAR = 0.9  # Jaccard's index from which two texts say the same (invariant I9)
 LOSS_CAP_PERCENT = 25  # of the active entries; more is the owner's to decide (invariant I14)
 MERGED_LEAST = 0.3  # how alike entries must be to be one
 ABOUT_LEAST = 0.1  # how much of its words what takes an entry's place must share with it

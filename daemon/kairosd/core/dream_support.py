@@ -120,12 +120,20 @@ def foreign(text: str, sources: Sequence[str], *, also: Iterable[str] = ()) -> l
 
 def turned(text: str, sources: Sequence[str]) -> bool:
     """Whether `text` says no where the sentence it comes from says yes, or the other way round."""
+    sentence = nearest(text, sources)
+    return bool(sentence) and denies(text) != denies(sentence)
+
+
+def denies(text: str) -> bool:
+    """Whether `text` says that something is not so."""
+    return _NEGATIONS.search(text) is not None
+
+
+def nearest(text: str, sources: Sequence[str]) -> str:
+    """The sentence of `sources` that has most words of `text`, the shorter of equal ones; empty = there is none."""
     words = stems(text)
     sentences = [one for source in sources for one in _SENTENCE.split(source) if one]
-    if not sentences:
-        return False
-    nearest = max(sentences, key=lambda one: (len(words & stems(one)), -len(stems(one))))
-    return bool(_NEGATIONS.search(text)) != bool(_NEGATIONS.search(nearest))
+    return max(sentences, key=lambda one: (len(words & stems(one)), -len(stems(one))), default="")
 
 
 def orders(text: str) -> str:

@@ -37,11 +37,14 @@ _FORMS = """
 STOP_WORDS = frozenset(_STOPS.split())
 _BASES = {form: line.split()[0] for line in re.split(r"[/\n]", _FORMS) for form in line.split()[1:]}
 _WORD = re.compile(r"[^\W_]+")
+_BLANKS = {char: " " for char in range(128) if not chr(char).isalnum()}
 
 
 def based(text: str) -> str:
     """`text` with irregular forms as the word they come from; everything else stays as it is."""
-    if _BASES.keys().isdisjoint(_WORD.findall(text.lower())):  # most texts hold none, and this is sooner said
+    lower = text.lower()
+    words = lower.translate(_BLANKS).split() if lower.isascii() else _WORD.findall(lower)
+    if _BASES.keys().isdisjoint(words):  # most texts hold none, and this is sooner said
         return text
     return _WORD.sub(lambda found: _BASES.get(found[0].lower(), found[0]), text)
 

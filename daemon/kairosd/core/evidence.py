@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, tzinfo
 
 from kairosd.core.dream_dates import resolved
+from kairosd.core.dream_support import asserted
 from kairosd.core.events import Tier
 from kairosd.core.json import Json, JsonObject
 from kairosd.core.memory import Entry, content_words, plain, word_set
@@ -74,9 +75,14 @@ NOISE: tuple[tuple[str, str], ...] = (
     ("repair", "about the journal"),
 )
 
+# One or more of these and nothing else, or one word, or none.
 _EMPTY_WORDS = re.compile(
-    r"(?:ok(?:ay)?|yes|no|thanks?|thank you|great|nice|good|done|fine|sure|cool|lgtm|ping|pong|test|hello|hi|hey"
-    r"|heartbeat|still alive|alive|go on|continue|stop|nothing to do|up to date|already up to date)[\s.!]*",
+    r"[\W_]*(?:(?:ok(?:ay)?|yes|yeah|yep|no|nope|thanks|thank(?: you)?|(?:very|so) much|a lot|please|great|perfect|nice"
+    r"|good|done|fine|sure|cool|right|lgtm|ping|pong|test|hello|hi|hey|bye|heartbeat|still alive|alive|continue|proceed"
+    r"|stop|go (?:on|ahead)|carry on|try again|(?:yes )?do (?:it|that|so)|(?:well|all) done|all good|got it|i see"
+    r"|(?:good|nice|great) (?:work|job|one)|(?:sounds|looks) (?:good|great|fine|right)(?: to me)?|no problem|never mind"
+    r"|of course|that['’]s (?:it|all|fine|right|good|great)|good (?:morning|evening|night)"
+    r"|nothing to do|up to date|already up to date)\b[\W_]*)*|[\W_]*[a-z0-9]*[\W_]*",
     re.I,
 )
 _SHELL_NOISE = re.compile(
@@ -116,7 +122,7 @@ _PASTED = re.compile(
     re.I,
 )
 _REPORT_WORDS = 16  # of the longest one
-_LEAST_WORDS = 3
+_LEAST_WORDS = 3  # of what no owner told: "Port 9000" is a fact of theirs
 _NO_TIERS: Mapping[str, Tier] = {}
 
 
@@ -252,7 +258,8 @@ def _unusable(found: Evidence, told: _Told, *, scrub: Scrubber) -> str:
     if scrub(found.text).found:
         return "secret"
     words = frozenset(content_words(found.text))
-    if _EMPTY_WORDS.fullmatch(found.text) or len(words) < _LEAST_WORDS:
+    told_short = found.tier is Tier.OWNER and words and asserted(found.text)
+    if _EMPTY_WORDS.fullmatch(found.text) or (len(words) < _LEAST_WORDS and not told_short):
         return "noise"
     report = _PASTED if found.tier is Tier.OWNER else _REPORT
     if len(found.text.split()) <= _REPORT_WORDS and report.fullmatch(found.text):

@@ -31,7 +31,9 @@ def of_entry(entry: Entry) -> Passage:
     """An entry of memory, dated by when it was last seen."""
     at = datetime.combine(entry.seen, time(12), tzinfo=UTC)
     text = f"{entry.text} ({entry.key.replace('.', ' ')})"
-    return Passage(Layer.MEMORY, f"m:{entry.id}", text, at, entry.kind.value, entry.scope, entry.trust)
+    return Passage(
+        Layer.MEMORY, f"m:{entry.id}", text, at, entry.kind.value, entry.scope, entry.trust, stale=entry.stale
+    )
 
 
 def of_line(line: Mapping[str, Json], taints: Mapping[str, Tier]) -> Passage | None:

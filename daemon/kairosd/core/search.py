@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
+from functools import lru_cache
 
 from kairosd.core.english import asking_words, based
 from kairosd.core.events import Tier
@@ -35,8 +36,8 @@ class Passage:
     """One thing that can be found, such as an entry, a journal line or a turn.
 
     `source` is its address (`m:7f3a`, `j1234`, `r_…#5`), unique within `layer`. Passages of one `thread` stand beside
-    each other in the order of `position`; an empty thread has no neighbours. `scope` is a workspace or `*`.
-
+    each other in the order of `position`; an empty thread has no neighbours. `scope` is a workspace or `*`. An entry of
+    memory is no current one since the day that it was found to be wrong (`stale`) or was set `aside`.
     """
 
     layer: Layer
@@ -49,6 +50,14 @@ class Passage:
     speaker: str = ""
     thread: str = ""
     position: int = 0
+    stale: date | None = None
+    aside: date | None = None
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What keeps it from being shown as current (invariant I16), each with its day; mostly nothing."""
+        days = (("stale since", self.stale), ("set aside on", self.aside))
+        return tuple(f"{said} {day}" for said, day in days if day)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,5 +146,6 @@ def _said(passage: Passage) -> str:
     return based(f"{passage.speaker}: {passage.text}" if passage.speaker else passage.text)
 
 
+@lru_cache(256)
 def _dated(at: datetime) -> str:
     return f"{at.astimezone():%-d %B %Y %A}"

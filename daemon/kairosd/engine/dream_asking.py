@@ -114,7 +114,11 @@ def question(group: Group, generation: Generation, *, window: int) -> Prompt:
     shown = _relevant(generation.visible(group.workspace), group.evidence, room=room)
     told = [f"{one.source} {one.day} {one.speaker}: {one.text}" for one in group.evidence]
     # What is known of an entry stands before its text, which could otherwise end with marks of its own.
-    remembered = [f"{one.id} [{one.key}] ({one.kind}, {one.trust.label}, {one.seen}) {one.text}" for one in shown]
+    remembered = [
+        f"{one.id} [{one.key}] ({one.kind}, {one.trust.label}, {one.seen}"
+        f"{f', stale since {one.stale}' if one.stale else ''}) {one.text}"
+        for one in shown
+    ]
     text = "\n".join(["Remembered:", *(remembered or ["(nothing)"]), "", "Evidence:", *told])
     mark = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12]
     message = Message("user", f"begin {mark}\n{text}\nend {mark}")

@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import date
 from typing import Protocol
 
 from kairosd.core.expiry import set_aside
 from kairosd.core.findable import of_entry, of_line, of_transcript, run_of
 from kairosd.core.json import Json, digest
-from kairosd.core.memory import Entry, Generation
+from kairosd.core.memory import Generation
 from kairosd.core.runs import Run
 from kairosd.core.search import Answers, Layer, Passage, Question
 from kairosd.errors import NotFoundError, StoreError
@@ -115,13 +114,13 @@ class Indexer:
             entries = [of_entry(entry) for entry in generation.entries]
             archive = await asyncio.to_thread(self._memory.archive, generation)
             gone = set_aside(generation, archive)
-            entries += [_past(entry, past.ended) for past in gone if (entry := past.entry)]
+            entries += [replace(of_entry(entry), aside=past.ended) for past in gone if (entry := past.entry)]
             await asyncio.to_thread(self._index.replace, Layer.MEMORY, entries, marks={MEMORY_MARK: mark})
+        hidden = digest([[past.id, *past.sources] for past in generation.history if past.entry is None])
+        if marks.get(FORGOTTEN_MARK) != hidden:  # whoever made it forget may have been stopped before the index
             await asyncio.to_thread(self._index.drop, forgotten(generation))
-            hidden = digest([past.id for past in generation.history if past.entry is None])
-            if marks.get(FORGOTTEN_MARK) != hidden:  # whoever made it forget may have been stopped before the index
-                await asyncio.to_thread(self._index.purge)
-                await asyncio.to_thread(self._index.put, (), {FORGOTTEN_MARK: hidden})
+            await asyncio.to_thread(self._index.purge)
+            await asyncio.to_thread(self._index.put, (), {FORGOTTEN_MARK: hidden})
 
     async def _lines(self, lines: Sequence[Line], after: str) -> bool:
         """Adds what the lines say to an index that has been read up to `after`; False = it has not."""
@@ -154,11 +153,6 @@ class Indexer:
 def forgotten(generation: Generation) -> list[str]:
     """The sources of what the owner made Kairos forget: they would say it still."""
     return [source for past in generation.history if past.entry is None for source in past.sources]
-
-
-def _past(entry: Entry, ended: date) -> Passage:
-    passage = of_entry(entry)
-    return replace(passage, text=f"{passage.text}, not confirmed since {entry.seen} and set aside on {ended}")
 
 
 def _number(line: Line) -> int:

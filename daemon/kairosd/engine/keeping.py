@@ -42,7 +42,7 @@ from kairosd.ports import Clock, JournalLines, MemoryStore, Proposal, Stores
 PIN_TRIES = 5  # each after somebody else wrote in that very moment
 ECHOED = 0.8  # as much of a forgotten text in a passage, and it would say it still
 ECHOES_MOST = 50
-LEAST_WORDS, LINES_MOST = 3, 500  # of a line that is carried in, and of one file
+LEAST_WORDS, LINES_MOST = 2, 500  # of a line that is carried in, and of one file
 _HEADING, _FENCE, _BULLET = (
     re.compile(r"\s*#{1,6}\s"),
     re.compile(r"\s*(?:```|~~~)"),
@@ -301,8 +301,12 @@ def _entry_view(entry: Entry) -> JsonObject:
         "id": entry.id, "key": entry.key, "text": entry.text, "kind": entry.kind.value, "scope": entry.scope,
         "since": entry.since.isoformat(), "seen": entry.seen.isoformat(), "sources": list(entry.sources),
         "trust": entry.trust.label, "check": entry.check, "pinned": entry.pinned,
-        "stale": entry.stale.isoformat() if entry.stale else None,
+        "stale": _day(entry.stale),
     }  # fmt: skip
+
+
+def _day(day: date | None) -> str | None:
+    return day.isoformat() if day else None
 
 
 def _blame_view(entry: Entry, made: Generation | None) -> JsonObject:
@@ -320,4 +324,5 @@ def _found_view(found: Found, question: Question) -> JsonObject:
     return {
         "source": passage.source, "layer": passage.layer.value, "kind": passage.kind, "scope": passage.scope,
         "trust": passage.tier.label, "at": passage.at.isoformat(), "snippet": snippet(passage.text, question),
+        "stale": _day(passage.stale), "aside": _day(passage.aside),
     }  # fmt: skip

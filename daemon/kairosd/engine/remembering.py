@@ -14,14 +14,16 @@ from dataclasses import replace
 from datetime import date
 
 from kairosd.core.dream import Op, Operation, apply
-from kairosd.core.dream_checks import NEAR, Frame, examine
+from kairosd.core.dream_checks import Frame, examine
 from kairosd.core.dream_dates import resolved
 from kairosd.core.dream_support import foreign, support
+from kairosd.core.duplicates import fitted, needs_nothing
 from kairosd.core.events import Tier
 from kairosd.core.evidence import Evidence
+from kairosd.core.findable import of_entry
 from kairosd.core.journal import Note
 from kairosd.core.json import JsonObject, digest
-from kairosd.core.memory import EVERYWHERE, ID_LEAST, Entry, Generation, key_of, plain, similarity
+from kairosd.core.memory import EVERYWHERE, ID_LEAST, Entry, Generation, key_of, plain
 from kairosd.core.runs import CallState, Run
 from kairosd.core.search import Answers, Question
 from kairosd.core.secrets import Scrubber
@@ -66,7 +68,7 @@ class Remembering:
             everywhere=wish.everywhere, reason=f"remembered by {call}",
         )  # fmt: skip
         return await self._change(
-            run, lambda base: _fitted(operation, base, workspace=run.workspace), told=told, call=call
+            run, lambda base: fitted(operation, base, workspace=run.workspace, told=told), told=told, call=call
         )
 
     async def retire(self, run: Run, identifier: str, *, reason: str, call: str) -> str:
@@ -106,6 +108,10 @@ class Remembering:
         for _ in range(COMMIT_TRIES):
             base = await asyncio.to_thread(self._memory.load)
             operation = made(base)
+            if operation.op is Op.RESTAMP:
+                known = _find(base, operation.targets[0], workspace=run.workspace)
+                if needs_nothing(operation, known, told=told):
+                    return f"known already as {_named(known)}"
             active = max(ONE_MAY_GO, len(base.visible(run.workspace)))
             judged = examine([operation], Frame(base, told, run.workspace, self._today(), active))
             if judged.rejected:
@@ -129,7 +135,7 @@ class Remembering:
         await self._note("memory.changed", run, data=data, call=call)
         match operation.op:
             case Op.RESTAMP:
-                return f"known already as m:{named}; confirmed today"
+                return f"known already as {_named(_find(base, named, workspace=run.workspace))}; confirmed today"
             case Op.RETIRE:
                 return f"m:{named} is taken back; its history stays"
             case Op.SUPERSEDE:
@@ -212,16 +218,9 @@ def _gain(text: str, cited: Sequence[Evidence]) -> tuple[int, float]:
     return -len(foreign(text, said, also={one.day.isoformat() for one in cited})), support(text, said)
 
 
-def _fitted(operation: Operation, base: Generation, *, workspace: str) -> Operation:
-    """What an addition is to memory as it stands: a confirmation of the same, the successor of a key's, or itself."""
-    scope = EVERYWHERE if operation.everywhere else workspace
-    for entry in base.visible(workspace):
-        if similarity(entry.text, operation.text) >= NEAR:
-            return replace(operation, op=Op.RESTAMP, targets=(entry.id,), text="", check="")
-    for entry in base.entries:
-        if entry.key == operation.key and entry.scope == scope:
-            return replace(operation, op=Op.SUPERSEDE, targets=(entry.id,))
-    return operation
+def _named(entry: Entry) -> str:
+    """The entry's id, and what keeps it from being shown as current (invariant I16)."""
+    return ", ".join((f"m:{entry.id}", *of_entry(entry).doubts))
 
 
 def _find(base: Generation, identifier: str, *, workspace: str) -> Entry:

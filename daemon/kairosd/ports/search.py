@@ -22,7 +22,7 @@ class Index(Protocol):
         """
 
     def replace(self, layer: Layer, passages: Iterable[Passage], *, marks: Mapping[str, str]) -> None:
-        """Makes `passages`, which stand alone, all that there is of `layer`."""
+        """Makes `passages`, which stand alone, all that there is of `layer`; those that are there stay untouched."""
 
     def drop(self, sources: Sequence[str]) -> int:
         """Takes passages out; how many there were. Their neighbours keep no word of them."""

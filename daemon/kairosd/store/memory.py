@@ -30,6 +30,7 @@ from kairosd.store.memory_files import (
     disk,
     locked,
     point,
+    read_each,
     read_tree,
     remove_staged,
     remove_tree,
@@ -188,7 +189,8 @@ class MemoryFolder:
         if not changed:
             return found
         today = self._clock.now().astimezone().date()
-        written = Written(number, base, history, self._entries_of)
+        older = [self._path(one) for one in self._numbers() if one < number]
+        written = Written(number, base, history, self._entries_of, lambda name: read_each(older, name))
         edits = read_edits(files, written, changed=changed, today=today)
         return replace(
             found, entries=tuple(edits.entries.values()), history=(*history, *edits.removed),

@@ -3,7 +3,8 @@
 The owner always wins. A line that was changed or added is theirs, at tier `owner`; one taken out is in history. A file
 says in its heading which generation it was made of. Where an editor has saved a copy of an older one, it is that one
 which its lines are compared with: what has come to memory since is neither taken out nor put back by it. A file that
-does not say, or names one that is not kept, takes nothing out.
+names one that is not kept takes nothing out. One without its heading may be a copy of any that has its lines: it takes
+out what all of those had.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from kairosd.core.memory_index import ALL_TOPICS, INDEX, TOPICS, cut_off, files_
 
 REMOVED = "removed by hand"
 _LINK = re.compile(r"[-*] \[[^\]]*\]\([^)]*\)")
+_ID = re.compile(r"<!-- m:([0-9a-f]{4,32}) ")
 _PLACE = re.compile(r"\[(?P<scope>[^\]]+)\] (?P<text>.+)", re.DOTALL)
 
 _OWNERS = frozenset({"text", "key", "scope", "kind", "check", "pinned"})  # fields that the owner changes on purpose
@@ -51,12 +53,17 @@ class Edits:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What the generation `number` was written with. `older` yields the entries of another one; None = not kept."""
+    """What the generation `number` was written with.
+
+    `older` yields the entries of another one (None = not kept), `copies` a file as each one before it that is kept has
+    it, by number.
+    """
 
     number: int
     entries: Entries
     history: Sequence[Past]
     older: Callable[[int], Entries | None]
+    copies: Callable[[str], Mapping[int, str]]
 
 
 def read_edits(files: Mapping[str, str], written: Written, *, changed: frozenset[str], today: date) -> Edits:
@@ -76,12 +83,16 @@ def read_edits(files: Mapping[str, str], written: Written, *, changed: frozenset
 
 
 class _Base:
-    """What a file was, before the hand changed it. `whole` = what is missing in it was taken out by the hand."""
+    """What a file was, before the hand changed it.
 
-    def __init__(self, entries: Entries, name: str, *, whole: bool) -> None:
+    `whole` = it was this and nothing else; what of `sure` is missing in it was taken out by the hand.
+    """
+
+    def __init__(self, entries: Entries, name: str, *, whole: bool, sure: Collection[str]) -> None:
         self.entries = entries
         self.name = name
         self.whole = whole
+        self.sure = sure
         self.written = files_of(tuple(entries.values()), ()).get(name, "").splitlines()
         self.lines = {format_line(entry): entry for entry in entries.values()}
 
@@ -115,9 +126,8 @@ class _Reader:
                 self._copied(base.entries[named], _as_meant(base.entries[named], text))
             elif text:
                 self._new(base, text, scope=EVERYWHERE, named=named)
-        if base.whole:
-            for named in {parse_words(line)[1] for line in base.written} - shown - {""}:
-                self._remove(named)
+        for named in sorted({parse_words(line)[1] for line in base.written} & {*base.sure} - shown):
+            self._remove(named)
 
     def topics(self, changed: Mapping[str, str], files: Mapping[str, str]) -> None:
         """`changed` are the topic files that are not as they were written."""
@@ -139,16 +149,21 @@ class _Reader:
                 elif text and not _LINK.match(line):
                     self._new(base, text, scope=scope, named=named)
         for base in bases.values():
-            for line in base.written if base.whole else ():
-                if line in base.lines and base.lines[line].id not in seen and line not in elsewhere:
-                    self._remove(base.lines[line].id)
+            for line in base.written:
+                named = base.lines[line].id if line in base.lines else ""
+                if named in base.sure and named not in seen and line not in elsewhere:
+                    self._remove(named)
 
     def _base(self, name: str, content: str) -> _Base:
-        number = number_of(content)
-        if number == self._all.number:
-            return _Base(self._all.entries, name, whole=True)
-        older = None if number is None else self._all.older(number)
-        return _Base(self._all.entries if older is None else older, name, whole=older is not None)
+        number, sure = number_of(content), None
+        if number is None:
+            number, sure = _origin(name, content, written=self._all)
+        known = self._all.entries if number == self._all.number else None
+        if known is None and number is not None:
+            known = self._all.older(number)
+        if known is None:
+            return _Base(self._all.entries, name, whole=False, sure=())
+        return _Base(known, name, whole=sure is None, sure=known.keys() if sure is None else sure)
 
     def _change(self, base: _Base, line: str, *, text: str, named: str) -> None:
         was = base.entries[named]
@@ -224,6 +239,27 @@ class _Reader:
             return  # it was changed in the other file
         if entry := self._found.entries.pop(named, None):
             self._found.removed.append(Past(named, entry, self._today, REMOVED, sources=(HAND,)))
+
+
+def _origin(name: str, content: str, *, written: Written) -> tuple[int | None, Collection[str]]:
+    """The newest generation that a file without its heading may be a copy of, and what each of them had in it.
+
+    (None, nothing) where no line of it tells, and where more is missing than is there: a note or a piece of a file.
+    """
+    texts = {written.number: files_of(tuple(written.entries.values()), ()).get(name, ""), **written.copies(name)}
+    held = {number: {*_lines(text)} for number, text in sorted(texts.items())}
+    every = frozenset().union(*held.values())
+    lines = every.intersection(_lines(content)) - {""}
+    like = [number for number in held if lines <= held[number]]
+    ids = {number: {*_ID.findall(text)} for number, text in texts.items()}
+    here = {*_ID.findall(content)}
+    if not like or not here or not here <= set().union(*ids.values()):
+        return None, ()
+    # What came with one before which others are kept no more may have come after one of those, the true one.
+    before = [max((one for one in held if one < number), default=number) for number in like]
+    wary = {*like, *(one for one, number in zip(before, like, strict=True) if one + 1 < number)}
+    sure = set.intersection(*(ids[number] for number in wary))
+    return (like[-1], sure) if len(sure - here) <= len(here) else (None, ())
 
 
 def _lines(content: str) -> list[str]:

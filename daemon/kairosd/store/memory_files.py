@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from kairosd.errors import StoreError
@@ -81,6 +81,15 @@ def read_tree(folder: Path) -> dict[str, str]:
             found[name] = path.read_text(encoding="utf-8-sig", errors="replace")  # editors may mark the encoding
     if not found:
         raise FileNotFoundError(folder)
+    return found
+
+
+def read_each(folders: Sequence[Path], name: str) -> dict[int, str]:
+    """The text of that file in each of the folders named by a number that has one, by the number."""
+    found: dict[int, str] = {}
+    for folder in folders:
+        with contextlib.suppress(FileNotFoundError):
+            found[int(folder.name)] = (folder / name).read_text(encoding="utf-8-sig", errors="replace")
     return found
 
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -19,23 +20,27 @@ from kairosd.core.texts import encodable
 from kairosd.errors import StoreError
 from kairosd.store.matching import TOKENS, Matcher, Matches
 
-FORMAT = 2  # of the tables: an index of another one is made anew
+FORMAT = 3  # of the tables: an index of another one is made anew
 CANDIDATES = 100  # at least; twice as many as are wanted
+HASH_BYTES = 8 << 20  # of new words that FTS5 holds before it writes a segment: few ones are sooner written and asked
+MOMENTS = 256  # kept as they are written: those of a run's turns are the same
 SPARE = 5  # times as many are looked at first, for some are of other workspaces
 
 _TABLES = f"""
     CREATE TABLE passages (
         id INTEGER PRIMARY KEY, layer TEXT NOT NULL, source TEXT NOT NULL, at TEXT NOT NULL, kind TEXT NOT NULL,
         scope TEXT NOT NULL, tier INTEGER NOT NULL, speaker TEXT NOT NULL, thread TEXT NOT NULL,
-        position INTEGER NOT NULL, asks INTEGER NOT NULL, UNIQUE (layer, source)
+        position INTEGER NOT NULL, stale TEXT NOT NULL, aside TEXT NOT NULL, asks INTEGER NOT NULL,
+        UNIQUE (layer, source)
     );
     CREATE TABLE texts (id INTEGER PRIMARY KEY, text TEXT NOT NULL);
     CREATE INDEX passages_thread ON passages (thread, position) WHERE thread != '';
     CREATE TABLE marks (name TEXT PRIMARY KEY, value TEXT NOT NULL);
     CREATE VIRTUAL TABLE words USING fts5 (own, asked, around, tokenize = '{TOKENS}');
+    INSERT INTO words (words, rank) VALUES ('hashsize', {HASH_BYTES});
     CREATE VIRTUAL TABLE vocabulary USING fts5vocab (words, col);
 """
-_FIELDS = "layer, source, at, kind, scope, tier, speaker, thread, position"
+_FIELDS = "layer, source, at, kind, scope, tier, speaker, thread, position, stale, aside"
 
 
 class SearchIndex:
@@ -62,20 +67,24 @@ class SearchIndex:
             if over and any(known.get(name, "") != value for name, value in over.items()):
                 return False
             listed = list(passages)
-            alone = [passage for passage in listed if not passage.thread]
-            _store(connection, alone, columns=[columns_of([passage])[0] for passage in alone])
+            changed = _alone(one for one in listed if not one.thread)
             threaded = sorted((one for one in listed if one.thread), key=lambda one: (one.thread, one.position))
             for _, group in groupby(threaded, key=lambda one: one.thread):
-                self._put_thread(connection, list(group))
+                changed += _beside(connection, list(group))
+            _store(connection, changed)
             connection.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?)", list(marks.items()))
             return True
 
     def replace(self, layer: Layer, passages: Iterable[Passage], *, marks: Mapping[str, str]) -> None:
-        """Makes `passages`, which stand alone, all that there is of `layer`."""
+        """Makes `passages`, which stand alone, all that there is of `layer`; writes what differs."""
         with self._writing() as connection:
-            _delete(connection, "layer = ?", values=(layer.value,))
-            listed = list(passages)
-            _store(connection, listed, columns=[columns_of([passage])[0] for passage in listed])
+            fresh = {passage.source: passage for passage in passages}
+            for known in _load(connection, "layer = ?", values=(layer.value,)):
+                if known.source not in fresh:
+                    _delete(connection, "layer = ? AND source = ?", values=(layer.value, known.source))
+                elif fresh[known.source] == known:
+                    del fresh[known.source]
+            _store(connection, _alone(fresh.values()))
             connection.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?)", list(marks.items()))
 
     def drop(self, sources: Sequence[str]) -> int:
@@ -89,7 +98,7 @@ class SearchIndex:
                 gone += _delete(connection, "source = ?", values=(source,))
             for thread in filter(None, threads):
                 left = _load(connection, "thread = ? AND thread != '' ORDER BY position", values=(thread,))
-                _store(connection, left, columns=columns_of(left))
+                _store(connection, list(zip(left, columns_of(left), strict=True)))
         if gone:
             self.purge()
         return gone
@@ -138,21 +147,6 @@ class SearchIndex:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
-
-    def _put_thread(self, connection: sqlite3.Connection, fresh: list[Passage]) -> None:
-        """Stores passages of one thread, and anew those beside them, whose surroundings they are."""
-        named = {passage.source for passage in fresh}
-        near = (fresh[0].thread, fresh[0].position - 2 * AROUND, fresh[-1].position + 2 * AROUND)
-        known = _load(connection, "thread = ? AND thread != '' AND position BETWEEN ? AND ?", values=near)
-        beside = [passage for passage in known if passage.source not in named]
-        whole = sorted([*beside, *fresh], key=lambda one: one.position)
-        first, last = fresh[0].position - AROUND, fresh[-1].position + AROUND
-        changed = [
-            (one, columns)
-            for one, columns in zip(whole, columns_of(whole), strict=True)
-            if first <= one.position <= last
-        ]
-        _store(connection, [one for one, _ in changed], columns=[columns for _, columns in changed])
 
     def _candidates(self, connection: sqlite3.Connection, found: Matches, *, question: Question) -> list[Candidate]:
         """The best candidates that the question lets in; mostly they are among the best of all, sooner asked for."""
@@ -271,37 +265,49 @@ def _midnight(day: date) -> str:
     return _moment(datetime.combine(day, time()).astimezone())
 
 
+@lru_cache(MOMENTS)
 def _moment(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _alone(passages: Iterable[Passage]) -> list[tuple[Passage, Columns]]:
+    return [(passage, columns_of([passage])[0]) for passage in passages]
+
+
+def _beside(connection: sqlite3.Connection, fresh: Sequence[Passage]) -> list[tuple[Passage, Columns]]:
+    """Passages of one thread in their order, and those beside them that are known, whose surroundings they are."""
+    named = {passage.source for passage in fresh}
+    near = (fresh[0].thread, fresh[0].position - 2 * AROUND, fresh[-1].position + 2 * AROUND)
+    known = _load(connection, "thread = ? AND thread != '' AND position BETWEEN ? AND ?", values=near)
+    beside = [passage for passage in known if passage.source not in named]
+    whole = sorted([*beside, *fresh], key=lambda one: one.position)
+    first, last = fresh[0].position - AROUND, fresh[-1].position + AROUND
+    return [each for each in zip(whole, columns_of(whole), strict=True) if first <= each[0].position <= last]
 
 
 def _row(passage: Passage) -> tuple[object, ...]:
     return (
         passage.layer.value, passage.source, _moment(passage.at), passage.kind, passage.scope,
         passage.tier.value, encodable(passage.speaker), passage.thread, passage.position,
+        str(passage.stale or ""), str(passage.aside or ""),
     )  # fmt: skip
 
 
-def _store(connection: sqlite3.Connection, passages: Sequence[Passage], *, columns: Sequence[Columns]) -> None:
-    for passage in passages:
-        _delete(connection, "layer = ? AND source = ?", values=(passage.layer.value, passage.source))
+def _store(connection: sqlite3.Connection, changed: Sequence[tuple[Passage, Columns]]) -> None:
+    """Adds passages with what is indexed for each, in place of those with the same source."""
+    named = json.dumps([(passage.layer.value, passage.source) for passage, _ in changed])
+    same = "(SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))"
+    _delete(connection, f"(layer, source) IN {same}", values=(named,))
     (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM passages").fetchone()
+    numbered = list(enumerate(changed, start=last + 1))
     connection.executemany(
-        f"INSERT INTO passages (id, asks, {_FIELDS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            (last + number, each.asks, *_row(passage))
-            for number, (passage, each) in enumerate(zip(passages, columns, strict=True), start=1)
-        ],
+        f"INSERT INTO passages (id, asks, {_FIELDS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [(number, each.asks, *_row(passage)) for number, (passage, each) in numbered],
     )
-    texts = [(last + number, encodable(passage.text)) for number, passage in enumerate(passages, start=1)]
+    texts = [(number, encodable(passage.text)) for number, (passage, _) in numbered]
     connection.executemany("INSERT INTO texts VALUES (?, ?)", texts)
-    connection.executemany(
-        "INSERT INTO words (rowid, own, asked, around) VALUES (?, ?, ?, ?)",
-        [
-            (last + number, *map(encodable, (each.own, each.asked, each.around)))
-            for number, each in enumerate(columns, start=1)
-        ],
-    )
+    words = [(number, *map(encodable, (each.own, each.asked, each.around))) for number, (_, each) in numbered]
+    connection.executemany("INSERT INTO words (rowid, own, asked, around) VALUES (?, ?, ?, ?)", words)
 
 
 def _length(connection: sqlite3.Connection, thread: str) -> int:
@@ -317,9 +323,10 @@ def _load(connection: sqlite3.Connection, where: str, *, values: Sequence[object
 
 
 def _passage(row: Sequence[Any]) -> Passage:
-    text, layer, source, at, kind, scope, tier, speaker, thread, position = row
+    text, layer, source, at, kind, scope, tier, speaker, thread, position, *days = row
     moment = datetime.fromisoformat(at)
-    return Passage(Layer(layer), source, text, moment, kind, scope, Tier(tier), speaker, thread, position)
+    stale, aside = (date.fromisoformat(day) if day else None for day in days)
+    return Passage(Layer(layer), source, text, moment, kind, scope, Tier(tier), speaker, thread, position, stale, aside)
 
 
 def _delete(connection: sqlite3.Connection, where: str, *, values: Sequence[object]) -> int:

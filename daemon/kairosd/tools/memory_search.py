@@ -51,7 +51,8 @@ class MemorySearch(ReadOnly):
 
 def _shown(found: Found, question: Question) -> list[str]:
     passage = found.passage
-    about = f"{passage.at.astimezone():%Y-%m-%d} {passage.source} ({passage.layer.value}, {passage.tier.label})"
+    known = ", ".join((passage.layer.value, passage.tier.label, *passage.doubts))
+    about = f"{passage.at.astimezone():%Y-%m-%d} {passage.source} ({known})"
     return [f"- {about}", f"  > {snippet(passage.text, question)}"]
 
 
