@@ -194,6 +194,21 @@ async def test_a_small_file_is_asked_for_whole_and_afresh_over_the_wire(setup: S
         assert asked.endswith(f"The owner asks: {FIX}\n\nWrite the new app.py, whole.")
 
 
+async def test_a_line_goes_into_the_section_that_the_goal_names(setup: Setup) -> None:
+    begun = "# Anchor\n\n## Install\n\npip install anchor\n\n## Use\n\nanchor drop\n"
+    project(setup, {"README.md": begun})
+    right = begun.replace("install anchor\n", "install anchor\n\nIt needs Python.\n")
+    texts = (f"{begun}\nIt needs Python.\n", begun.replace("install", "add"), right)
+    setup.actor.add(*(says("", use("write", path="README.md", content=text)) for text in texts))
+    setup.actor.add(says("", use("finish", answer="The line is there.")))
+    async with setup.running() as bench:
+        run = await bench.run(await bench.tell("Add the line 'It needs Python.' to the Install section of README.md."))
+        made = await calls(bench, run.id)
+    assert made[1:] == [*["write README.md"] * 5, "finish"], "two were taken back"
+    assert landed(setup, run, "README.md") == right
+    assert {check["kind"] for check in run.checks if check["passed"]} >= {"changed", "added", "within"}
+
+
 async def test_a_file_with_a_secret_is_not_shown_whole(setup: Setup) -> None:
     token = "ghp_" + "a1B2" * 9
     project(setup, {"app.py": f"{SUM['app.py']}TOKEN = '{token}'\n", "test_app.py": SUM["test_app.py"]})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kairosd.core.aims import Aim, is_test, postconditions, ranked, unfounded
+from kairosd.core.aims import Aim, is_test, parted, postconditions, ranked, unfounded
 from kairosd.core.messages import ToolSpec, ToolUse
 from kairosd.core.narrowing import View, choices, narrowed
 from kairosd.core.proofs import commands_of, proves_nothing
@@ -231,3 +231,27 @@ def test_a_name_that_nothing_has_is_told(before: str, after: str, names: tuple[s
 )
 def test_output_of_a_runner_that_ran_nothing(output: str, nothing: bool) -> None:
     assert proves_nothing(output) is nothing
+
+
+@pytest.mark.parametrize(
+    ("goal", "section", "line"),
+    [
+        ("There is a spelling mistake in the Usage section of README.md.", "Usage", ""),
+        (
+            "Add the line 'Python 3.11 is needed.' to the Getting Started section.",
+            "Getting Started",
+            "Python 3.11 is needed.",
+        ),
+        ("Mention rsync in section Limits of docs/a.md.", "Limits", ""),
+        ("Move it to the end of the section.", "", ""),
+        ("Add a note about the user's file to README.md, it's short.", "", ""),
+    ],
+)
+def test_a_goal_may_name_a_section_and_give_a_line(goal: str, section: str, line: str) -> None:
+    assert (Aim(goal).section, Aim(goal).line) == (section, line)
+
+
+def test_a_section_goes_on_below_its_own_headings_and_no_comment_in_code_ends_it() -> None:
+    text = "# A\none\n## Use\n```\n# two\n```\n### Deep\nthree\n## Other\nfour\n"
+    assert parted(text, "use") == ("## Use\n```\n# two\n```\n### Deep\nthree", "# A\none\n## Other\nfour\n")
+    assert parted(text, "none") == ("", text)

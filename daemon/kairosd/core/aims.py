@@ -39,6 +39,14 @@ _RENAME = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _FROM_TO = re.compile(r"\bfrom\s+[`'\"]?([\w.$-]*\w)[`'\"]?.{0,20}?\bto\s+[`'\"]?([\w.$-]*\w)", re.IGNORECASE)
+_SECTION = re.compile(
+    r"\b(?:in|into|to|of|under|from)\s+(?:the\s+)?(?:section\s+[`'\"]?(?P<after>[A-Z][\w-]*(?: [A-Z][\w-]*)*)|"
+    r"[`'\"]?(?P<before>[A-Z][\w -]{1,40}?)[`'\"]?\s+section\b)"
+)
+_LINE = re.compile(
+    r"\b(?:line|sentence|text|entry|heading|note)\s+(?P<quote>[`'\"])(?P<text>.{3,200}?)(?P=quote)(?!\w)"
+)
+_HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*#*$")
 _TESTS_WANTED = re.compile(
     r"\b(?:add|write|create|extend|update|change|correct|rewrite|remove|rename)\b[^.;]{0,40}\btests?\b", re.IGNORECASE
 )
@@ -97,6 +105,18 @@ class Aim:
         """(A, B) where something shall go "from A to B"."""
         found = _FROM_TO.search(self.goal)
         return (found[1], found[2]) if found and found[1] != found[2] and self.is_change else None
+
+    @property
+    def section(self) -> str:
+        """The heading of the section of a text that it is about, "" where it names none."""
+        found = _SECTION.search(self.goal)
+        return (found["after"] or found["before"]).strip() if found else ""
+
+    @property
+    def line(self) -> str:
+        """The line that it gives word for word, "" where it gives none."""
+        found = _LINE.search(self.goal)
+        return found["text"] if found else ""
 
     @property
     def in_code(self) -> bool:
@@ -182,11 +202,31 @@ def postconditions(aim: Aim, texts: Mapping[str, str], *, base: str | None) -> t
     if aim.renaming:
         old, new = aim.renaming
         return (*checks, {"kind": "gone", "text": old}, {"kind": "added", "base": base, "text": new})
+    if aim.line and not any(aim.line in text for text in texts.values()):
+        checks += [{"kind": "added", "base": base, "text": aim.line, "path": path} for path in paths or [""]]
+    if aim.section:
+        held = [path for path in paths if is_prose(path) and parted(texts[path], aim.section)[0]]
+        checks += [{"kind": "within", "base": base, "path": path, "text": aim.section} for path in held]
     new_names = [name for name in aim.names if not any(name in text for text in texts.values()) and name not in texts]
     checks += [{"kind": "added", "base": base, "text": name} for name in new_names]
     if aim.revaluing:
         checks += [{"kind": "added", "base": base, "text": aim.revaluing[1], "path": path} for path in paths or [""]]
     return (*checks, {"kind": "changed", "base": base, "where": "code"}) if aim.in_code else tuple(checks)
+
+
+def parted(text: str, heading: str) -> tuple[str, str]:
+    """A text as (the sections under a heading, with what is below them; all else); case does not count."""
+    parts: tuple[list[str], list[str]] = ([], [])
+    level, fenced = 0, False
+    for line in text.split("\n"):
+        fenced ^= line.lstrip().startswith("```")
+        if (found := _HEADING.match(line)) and not fenced:
+            same = found[2].lower() == heading.lower()
+            level = (
+                len(found[1]) if same and not level else 0 if level and len(found[1]) <= level and not same else level
+            )
+        parts[0 if level else 1].append(line)
+    return "\n".join(parts[0]), "\n".join(parts[1])
 
 
 def unfounded(answer: str, seen: str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kairosd.core.aims import parted
 from kairosd.core.diagnosis import decisive_lines
 from kairosd.core.json import Json, JsonObject
 from kairosd.core.shell.lines import plan_of_text
@@ -80,7 +81,7 @@ async def _look(check: JsonObject, sight: Sight) -> tuple[bool, str]:
             outcome = await git("log", "-1", "--format=%s", "--fixed-strings", f"--grep={text}")
             subject = outcome.stdout.decode("utf-8", "replace").strip()
             return bool(subject), subject or "no such commit"
-        case "changed" | "added" | "gone":
+        case "changed" | "added" | "gone" | "within":
             return await _of_goal(check, sight)
         case other:
             raise ToolError(f"there is no check {other}")
@@ -99,6 +100,8 @@ async def _of_goal(check: JsonObject, sight: Sight) -> tuple[bool, str]:
             changed = await _changed(sight, base, path=path, but=but) if base else ""
             wanted = f"{path} has to be changed" if path else "the code has to be changed" if but else NOTHING
             return bool(changed), changed[:SEEN_MAX] or wanted
+        case "within":
+            return await _within(sight, base, path=path, section=text)
         case _:
             made, where = await _added(sight, base, path=path), (f" in {path}" if path else "")
             return text in made, f"`{text}` was added{where}" if text in made else f"`{text}` has to be added{where}"
@@ -113,6 +116,17 @@ async def _changed(sight: Sight, base: str, *, path: str, but: Sequence[str]) ->
     known = await sight.git("diff", "--no-ext-diff", "--name-only", base, *_paths(path, but))
     fresh = await sight.git("ls-files", "--others", "--exclude-standard", *_paths(path, but))
     return ", ".join((known.stdout + fresh.stdout).decode("utf-8", "replace").split("\n")).rstrip(", ")
+
+
+async def _within(sight: Sight, base: str, *, path: str, section: str) -> tuple[bool, str]:
+    """Whether a text has changed in one of its sections alone."""
+    old = (await sight.git("show", "--no-textconv", f"{base}:{path}")).stdout.decode("utf-8", "replace")
+    new = (await asyncio.to_thread(sight.files.read, sight.root, path, limit=READ_LIMIT)).decode("utf-8", "replace")
+    (before, around), (after, others) = parted(old, section), parted(new, section)
+    if around.split() != others.split():
+        return False, f"only the section {section} of {path} shall change"
+    changed = before != after
+    return changed, f"the section {section} of {path} {'was' if changed else 'has to be'} changed"
 
 
 async def _added(sight: Sight, base: str, *, path: str) -> str:

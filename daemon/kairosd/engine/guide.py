@@ -150,7 +150,9 @@ class Guide:
         path, new = str(use.arguments.get("path")), str(use.arguments.get("new", use.arguments.get("content", "")))
         again = any(each.is_change and each.use.arguments.get("path") == path for each in past[:-1])
         missing = [check for check in held if not check["passed"]]
-        if any(check["kind"] == "added" for check in missing):
+        if any(check["kind"] == "within" and check["path"] == path for check in missing):
+            helps = False
+        elif any(check["kind"] == "added" for check in missing):
             helps = any(str(check["text"]) in new for check in held if check["kind"] == "added")
         else:
             helps = not missing or any(check["passed"] and _serves(check, path, again=again) for check in held)
