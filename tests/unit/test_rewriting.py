@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from kairosd.core.aims import Aim
@@ -60,13 +62,16 @@ def test_nor_is_what_was_not_read() -> None:
 
 
 def test_the_question_ends_with_the_goal_and_shows_what_decides() -> None:
-    output = "[exit 1]\n" + "noise\n" * 300 + "FAIL: test_add\nAssertionError: -1 != 3\n```\n"
+    where = 'File "/home/ada/checkouts/r_1/test_app.py", line 2'
+    noise = "noise\n" * 300
+    output = f"[exit 1]\n{noise}FAIL: test_add\n======\n\n{where}\nAssertionError: -1 != 3\n```\n"
     goal = "The test in test_app.py fails. Fix the bug."
     asked = request(Aim(goal), PROJECT, path="app.py", output=output, still="`x` has to be added")
     assert [
         asked.index(each) for each in ("test_app.py:\n", "app.py:\n", "FAIL: test_add", "The owner asks:")
     ] == sorted(asked.index(each) for each in ("test_app.py:\n", "app.py:\n", "FAIL: test_add", "The owner asks:"))
-    assert "noise" not in asked
+    assert not re.search("noise|====|/checkouts/", asked)
+    assert 'File "test_app.py", line 2' in asked
     assert asked.count("```") == 6, "what a test prints closes no block"
     assert asked.endswith(f"{goal}\nStill missing: `x` has to be added\n\nWrite the new app.py, whole.")
 
@@ -75,11 +80,12 @@ def test_the_question_ends_with_the_goal_and_shows_what_decides() -> None:
     ("answer", "found"),
     [
         ("Here:\n\n```python\na = 1\n```\n\nUse it:\n```sh\nls\n```\n", "a = 1\n"),
-        ("```sh\nls\n```\nand\n```python\na = 1\nb = 2\n```", "a = 1\nb = 2\n"),
+        ("```sh\nls /tmp/some/where/else\n```\nand\n```python\na = 1\nold_name = 2\n```", "a = 1\nold_name = 2\n"),
+        ("```\nFAIL: test_of_something\nE  assert 1 == 2\n```\n```python\nold_name = 3\n```\n", "old_name = 3\n"),
         ("```\na = 1\n", "a = 1\n"),
         ("```python\n```", ""),
         ("I would change `a` to 2.", None),
     ],
 )
-def test_the_longest_block_is_the_file(answer: str, found: str | None) -> None:
-    assert block_of(answer) == found
+def test_the_block_that_is_most_like_it_is_the_file(answer: str, found: str | None) -> None:
+    assert block_of(answer, like="old_name = 1\n") == found

@@ -70,10 +70,11 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """An answer in plain text, whose fenced block becomes `argument` of the call `use`."""
+    """An answer in plain text, whose fenced block becomes `argument` of the call `use`: the one most `like` a text."""
 
     use: ToolUse
     argument: str
+    like: str
 
 
 @dataclass(frozen=True, slots=True)

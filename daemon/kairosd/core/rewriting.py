@@ -47,15 +47,20 @@ def request(aim: Aim, texts: Mapping[str, str], *, path: str, output: str, still
         if each != path and len(texts[each]) <= room and _is_plain(texts[each]):
             shown.append(_fenced(each, texts[each]))
             room -= len(texts[each])
-    said = [f"The tests say:\n{FENCE}\n{_decisive(output)}\n{FENCE}"] if output else []
+    said = [f"The tests say:\n{FENCE}\n{_decisive(output, (*beside, path))}\n{FENCE}"] if output else []
     left = [f"Still missing: {still}"] if still else []
     goal = "\n".join([f"The owner asks: {aim.goal}", *left])
     return "\n\n".join([*shown, _fenced(path, texts[path]), *said, goal, f"Write the new {path}, whole."])
 
 
-def block_of(answer: str) -> str | None:
-    """The longest fenced block of an answer, without its fences; None where it has none."""
-    return max((found[1] for found in _BLOCK.finditer(answer)), key=len, default=None)
+def block_of(answer: str, like: str) -> str | None:
+    """The fenced block of an answer that has most words in common with a text, without its fences; None without one.
+
+    Beside the file a model may show how it is used, its tests, or what it was shown.
+    """
+    words = _words(like)
+    blocks = [found[1] for found in _BLOCK.finditer(answer)]
+    return max(blocks, key=lambda block: (_common(words, _words(block)), len(block)), default=None)
 
 
 def imported(paths: Sequence[str], texts: Mapping[str, str]) -> list[str]:
@@ -78,7 +83,20 @@ def _fenced(path: str, text: str) -> str:
     return f"{path}:\n{FENCE}{_LANGUAGES.get(path.rpartition('.')[2], '')}\n{text.rstrip()}\n{FENCE}"
 
 
-def _decisive(output: str) -> str:
+def _decisive(output: str, paths: Collection[str]) -> str:
+    """What tells why a test failed, without rules and blank lines; files by the names that they have in the project."""
     found = _FAILURE.search(output)
     text = output[found.start() :] if found else output[-OUTPUT_CHARS:]
-    return text[:OUTPUT_CHARS].replace(FENCE, "'''").strip()
+    for path in paths:
+        text = re.sub(rf"(?:/[\w.-]+)+/{re.escape(path)}", path, text)
+    lines = [line for line in text.replace(FENCE, "'''").split("\n") if line.strip(" -=_")]
+    return "\n".join(lines)[:OUTPUT_CHARS].strip()
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w{2,}", text))
+
+
+def _common(one: frozenset[str], other: frozenset[str]) -> float:
+    """The share of all words that both have."""
+    return len(one & other) / max(1, len(one | other))

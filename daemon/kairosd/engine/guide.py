@@ -100,7 +100,7 @@ class Guide:
         vain = sum(use.arguments.get("old", "") != use.arguments.get("new") for use in view.tried)
         if whole:
             path, text = whole
-            block = Block(ToolUse(f"whole_{talk.turn + 1}", "write", {"path": path}), "content")
+            block = Block(ToolUse(f"whole_{talk.turn + 1}", "write", {"path": path}), "content", like=view.known[path])
             system = prompt.system.replace(text_of("act_small"), text_of("whole_small"), 1)
             return Prompt(system, (Message("user", text),), max_tokens=most, vary=vain, block=block)
         return replace(prompt, narrowed=narrowed(prompt.tools, self.aim, view=view), vary=vain, max_tokens=most)

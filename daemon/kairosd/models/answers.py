@@ -177,7 +177,7 @@ class AnswerCollector:
 
 
 def _whole(block: Block, text: str, *, done: Done) -> tuple[StreamPart, ...]:
-    use, found = block.use, block_of(text)
+    use, found = block.use, block_of(text, block.like)
     if found is None or done.stop == "length":
         problem = f"holds no block between {FENCE} and {FENCE}" if found is None else "was cut at max_tokens"
         return (UseBroken(use.id, use.name, f"the answer {problem}"),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import Counter
 
 from kairosd.core.json import JsonObject
@@ -15,14 +16,16 @@ from kairosd.tools.base import TEXT_LIMIT, answer_text, file_path, is_secret
 from kairosd.tools.soundness import breaks, unknown_names
 from kairosd.tools.texts import FileEffect, Knowledge, Replacement, encoded, knowledge
 
+WORDS_MOST = 1 / 3  # of a file's words that may go where most of its lines do
 SHOWN_CONTENT = 200  # characters of a content that a refusal repeats in the call it proposes
 
 
 class Write(FileEffect):
     """Writes a whole file, making its folders.
 
-    What a file holds is lost only knowingly: the run has read all of it and keeps at least half of its lines, or it
-    has looked at it and says `replace`. A small model asked for one more line writes that line as the whole file.
+    What a file holds is lost only knowingly: the run has read all of it and keeps at least half of its lines or two
+    thirds of its words, or it has looked at it and says `replace`. A small model asked for one more line writes that
+    line as the whole file.
     """
 
     spec = ToolSpec(
@@ -73,7 +76,7 @@ async def _keep(path: str, given: Arguments, *, old: bytes, context: ToolContext
     if known is Knowledge.PART:
         raise ToolError(f"{path} is there already and you have not read all of it", fix=fix)
     lost, whole = _lost(before, new)
-    if lost * 2 <= whole:
+    if lost * 2 <= whole or _share_lost(before, new) <= WORDS_MOST:
         await _sound(path, before, new=new)
         return
     if new.strip() and not _lost(new, before)[0]:
@@ -97,6 +100,12 @@ def _lost(old: str, new: str) -> tuple[int, int]:
     """How many lines of `old` are not in `new`, and how many there are; blank lines and indentation do not count."""
     before, after = (Counter(line.strip() for line in text.splitlines() if line.strip()) for text in (old, new))
     return (before - after).total(), before.total()
+
+
+def _share_lost(old: str, new: str) -> float:
+    """The share of the words of `old` that are not in `new`: a small function written anew keeps most of them."""
+    before, after = (frozenset(re.findall(r"\w{2,}", text)) for text in (old, new))
+    return len(before - after) / max(1, len(before))
 
 
 def build() -> Tool:
