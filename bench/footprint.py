@@ -3,8 +3,9 @@
     python -m bench.footprint [--seconds N] [--save]
 
 The daemon watches two repositories of 5,000 files with the hooks listening and one ntfy notifier, and has made ten
-decisions. The floors are a bare import of the packages it is built on, and `python -c pass`. The aim for memory is that
-of the daemon's process; the executor's two, which are there for 20 s after its last job, stand beside it.
+decisions. The floors are a bare import of the seven packages it must be built on, which the aims hold against; of the
+five that the design counted, without httpx and desktop-notifier; and `python -c pass`. The aim for memory is that of
+the daemon's process; the executor's two, which are there for 20 s after its last job, stand beside it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,12 @@ FILES, FOLDERS = 5000, 100
 DECISIONS = 10
 STARTS, STATUSES = 5, 20
 REST_SECONDS = 5.0  # after the last decision, before the idle span is measured
+FLOORS = {  # what is imported besides a trigger of apscheduler, which is what both have of that package
+    "bare_import": "desktop_notifier, fastapi, httpx, sqlalchemy, uvicorn, watchfiles",
+    "smaller_import": "fastapi, sqlalchemy, uvicorn, watchfiles",
+}
 BARE = """
-import fastapi, sqlalchemy, uvicorn, watchfiles
+import {packages}
 from apscheduler.triggers.cron import CronTrigger
 for line in open("/proc/self/smaps_rollup"):
     if line.startswith(("Rss:", "Pss:")):
@@ -128,9 +133,35 @@ class Start:
     cpu: float
 
 
-def starts(daemon: Daemon) -> tuple[list[Start], list[Start], list[Memory]]:
-    """The daemon's way to ready (its processes together) and the whole bare import, taken in turn."""
-    ready, bare, memories = [], [], []
+@dataclass(slots=True)
+class Floor:
+    """What bare imports took."""
+
+    starts: list[Start] = field(default_factory=list)
+    memories: list[Memory] = field(default_factory=list)
+
+    def take(self, packages: str, env: Mapping[str, str]) -> None:
+        """Imports once more, in a process of its own."""
+        command = [sys.executable, "-c", BARE.format(packages=packages)]
+        began, before = time.perf_counter(), _spent_by_children()
+        said = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+        self.starts.append(Start(time.perf_counter() - began, _spent_by_children() - before))
+        self.memories.append(Memory(*map(int, said.stdout.split())))
+
+    def figures(self) -> dict[str, float]:
+        """The medians."""
+        median = statistics.median
+        return {
+            "rss_mb": _mb(round(median(one.rss for one in self.memories))),
+            "pss_mb": _mb(round(median(one.pss for one in self.memories))),
+            "seconds": _round(median(one.seconds for one in self.starts)),
+            "cpu_seconds": _round(median(one.cpu for one in self.starts)),
+        }
+
+
+def starts(daemon: Daemon) -> tuple[list[Start], dict[str, Floor]]:
+    """The daemon's way to ready (its processes together) and the whole of each bare import, taken in turn."""
+    ready, floors = [], {name: Floor() for name in FLOORS}
     for _ in range(STARTS):
         listener = Readiness(daemon.root / "notify")
         began = time.perf_counter()
@@ -142,11 +173,9 @@ def starts(daemon: Daemon) -> tuple[list[Start], list[Start], list[Memory]]:
         listener.path.unlink()
         daemon.wait_for(daemon.is_ready, "ready")
         daemon.stop()
-        began, before = time.perf_counter(), _spent_by_children()
-        said = subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, check=True, env=daemon.env)
-        bare.append(Start(time.perf_counter() - began, _spent_by_children() - before))
-        memories.append(Memory(*map(int, said.stdout.split())))
-    return ready, bare, memories
+        for name, packages in FLOORS.items():
+            floors[name].take(packages, daemon.env)
+    return ready, floors
 
 
 def _spent_by_children() -> float:
@@ -209,7 +238,7 @@ def measure(folder: Path, seconds: float) -> dict[str, Any]:
     try:
         daemon.start()  # the first start makes the database
         daemon.stop()
-        ready, bare, memories = starts(daemon)
+        ready, floors = starts(daemon)
         daemon.start()
         decisions(daemon)
         found = idle(daemon, seconds)
@@ -224,12 +253,7 @@ def measure(folder: Path, seconds: float) -> dict[str, Any]:
     median = statistics.median
     return {
         "idle": found, "notifier": "ntfy" if phone else "none: no ntfy server here",
-        "bare_import": {
-            "rss_mb": _mb(round(median(one.rss for one in memories))),
-            "pss_mb": _mb(round(median(one.pss for one in memories))),
-            "seconds": _round(median(one.seconds for one in bare)),
-            "cpu_seconds": _round(median(one.cpu for one in bare)),
-        },
+        **{name: floor.figures() for name, floor in floors.items()},
         "ready_seconds": _round(median(one.seconds for one in ready)),
         "ready_cpu_seconds": _round(median(one.cpu for one in ready)),
         "status_seconds": _round(median(status)), "python_pass_seconds": _round(median(nothing)),
@@ -259,19 +283,21 @@ Line = tuple[str, str, str, str, bool]
 
 def lines(found: Mapping[str, Any]) -> list[Line]:
     """What was measured, the floor beside it, the aim, and whether it was reached."""
-    idle_, bare = found["idle"], found["bare_import"]
+    idle_, bare, smaller = found["idle"], found["bare_import"], found["smaller_import"]
     ready, status, nothing = found["ready_seconds"], found["status_seconds"], found["python_pass_seconds"]
     own, *others = idle_["rss_mb_by_process"]
     more, late, times = own - bare["rss_mb"], ready - bare["seconds"], status / nothing
     rate, executor = idle_["wake_ups_per_second"], f"and {sum(others):.1f} MB of the executor" if others else ""
     return [
-        ("idle RSS", f"{own} MB", f"bare import {bare['rss_mb']} MB", f"{more:+.1f} MB (aim +10)", more <= 10),
+        ("idle RSS", f"{own} MB", f"seven packages {bare['rss_mb']} MB", f"{more:+.1f} MB (aim +10)", more <= 10),
+        ("", "", f"five packages {smaller['rss_mb']} MB", f"{own - smaller['rss_mb']:+.1f} MB over those", True),
         ("in all", f"{idle_['rss_mb']} MB", executor, "", True),
-        ("idle PSS", f"{idle_['pss_mb']} MB", f"bare import {bare['pss_mb']} MB", "", True),
+        ("idle PSS", f"{idle_['pss_mb']} MB", f"seven packages {bare['pss_mb']} MB", "", True),
         ("CPU", f"{idle_['cpu_seconds']} s", f"in {idle_['seconds']} s", "", True),
         ("wake-ups", f"{rate}/s", "", "aim 5/s", rate <= 5),
-        ("ready", f"{ready} s", f"bare import {bare['seconds']} s", f"{late:+.2f} s (aim +0.35)", late <= 0.35),
-        ("CPU to it", f"{found['ready_cpu_seconds']} s", f"bare import {bare['cpu_seconds']} s", "", True),
+        ("ready", f"{ready} s", f"seven packages {bare['seconds']} s", f"{late:+.2f} s (aim +0.35)", late <= 0.35),
+        ("", "", f"five packages {smaller['seconds']} s", f"{ready - smaller['seconds']:+.2f} s over those", True),
+        ("CPU to it", f"{found['ready_cpu_seconds']} s", f"seven packages {bare['cpu_seconds']} s", "", True),
         ("status", f"{status} s", f"python -c pass {nothing} s", f"{times:.1f} x (aim 4)", times <= 4),
     ]
 

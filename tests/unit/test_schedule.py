@@ -58,16 +58,13 @@ def matches(field: str, value: int, low: int, high: int) -> bool:
 
 def due(cron: str, wall: datetime) -> bool:
     minute, hour, day, month, weekday = cron.split()
+    if not (matches(minute, wall.minute, 0, 59) and matches(hour, wall.hour, 0, 23)):
+        return False
     dow = wall.isoweekday() % 7
     in_week = matches(weekday, dow, 0, 7) or (dow == 0 and matches(weekday, 7, 0, 7))
     in_month = matches(day, wall.day, 1, 31)
     either = not day.startswith("*") and not weekday.startswith("*")
-    return (
-        matches(minute, wall.minute, 0, 59)
-        and matches(hour, wall.hour, 0, 23)
-        and matches(month, wall.month, 1, 12)
-        and (in_week or in_month if either else in_week and in_month)
-    )
+    return matches(month, wall.month, 1, 12) and (in_week or in_month if either else in_week and in_month)
 
 
 def scan(cron: str, zone: ZoneInfo, start: datetime, end: datetime) -> list[datetime]:

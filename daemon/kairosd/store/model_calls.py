@@ -59,6 +59,7 @@ _SUMS = select(
     func.coalesce(func.sum(model_calls.c.charged_price), 0), func.coalesce(func.sum(model_calls.c.charged_tokens), 0)
 ).where(_COUNTS)
 _COUNTED = PreparedSelect(_SUMS)
+_HELD = PreparedSelect(_SUMS.where(model_calls.c.outcome.is_(None)))
 _BOOKINGS = (
     select(model_calls.c.settled_at, model_calls.c.charged_price, model_calls.c.charged_tokens)
     .where(_COUNTS)
@@ -136,9 +137,9 @@ def _breach(connection: Connection, order: Order, *, caps: Caps, now: datetime) 
 
 
 def _counting(connection: Connection, purse: str, *, cap: Cap, now: datetime) -> Used:
-    window = _window(purse, cap, now=now)
-    price, tokens = connection.execute(_SUMS, window).one()
-    held = Amount(*connection.execute(_SUMS.where(model_calls.c.outcome.is_(None)), window).one())
+    window, driver = _window(purse, cap, now=now), driver_of(connection)
+    ((price, tokens),) = _COUNTED.rows(driver, window)
+    held = Amount(*_HELD.rows(driver, window)[0])
     return Used(cap, Amount(price - (held.price or 0), tokens - held.tokens), held)
 
 
