@@ -209,6 +209,70 @@ async def test_a_line_goes_into_the_section_that_the_goal_names(setup: Setup) ->
     assert {check["kind"] for check in run.checks if check["passed"]} >= {"changed", "added", "within"}
 
 
+def rewritten(path: str, text: str) -> object:
+    return says("", use("write", path=path, content=text))
+
+
+async def test_a_second_write_in_vain_leaves_what_the_first_has_mended(setup: Setup) -> None:
+    two = "import unittest, app\nclass Sums(unittest.TestCase):\n"
+    two += "    def test_add(self):\n        assert app.add(1, 2) == 3\n"
+    two += "    def test_double(self):\n        assert app.double(2) == 4\n"
+    code = "def add(a, b):\n    return a {} b\ndef double(a):\n    return a * {}\n"
+    project(setup, {"app.py": code.format("-", 3), "test_app.py": two})
+    setup.actor.add(*(rewritten("app.py", code.format("+", number)) for number in (3, 4, 2)))  # type: ignore[arg-type]
+    async with setup.running() as bench:
+        run = await bench.run(await bench.tell("The tests in test_app.py fail. Fix the bugs."))
+        entries = await bench.stores.transcripts.read(run.id)
+    assert run.state is RunState.DONE
+    assert landed(setup, run, "app.py") == code.format("+", 2)
+    uses = [one for entry in entries if entry["kind"] == "turn" for one in entry["uses"]]  # type: ignore[union-attr]
+    (back,) = [one for one in uses if str(one["id"]).startswith("back")]  # type: ignore[index]
+    assert back["arguments"]["content"] == code.format("+", 3)  # type: ignore[index]
+
+
+async def test_a_test_that_failed_before_takes_back_nothing_that_it_does_not_concern(setup: Setup) -> None:
+    project(setup, SUM)
+    setup.actor.add(rewritten("README.md", "# Sums\n\nIt adds.\n"))  # type: ignore[arg-type]
+    setup.actor.add(says("", use("finish", answer="The line is there.")))
+    async with setup.running() as bench:
+        run = await bench.run(await bench.tell("Add the line 'It adds.' to README.md."))
+    assert landed(setup, run, "README.md") == "# Sums\n\nIt adds.\n"
+
+
+async def test_a_new_file_is_asked_for_by_its_name(setup: Setup) -> None:
+    project(setup, {"app.py": "def add(a, b):\n    return a + b\n"})
+    setup.actor.add(rewritten("hello.py", "print('hello')\n"))  # type: ignore[arg-type]
+    setup.actor.add(says("", use("finish", answer="It is there.")))
+    async with setup.running() as bench:
+        run = await bench.run(await bench.tell("Create a file hello.py that prints hello."))
+    assert run.state is RunState.DONE_UNCHECKED
+    assert landed(setup, run, "hello.py") == "print('hello')\n"
+    block = setup.actor.prompts[0].block
+    assert block is not None
+    assert block.use.arguments == {"path": "hello.py"}
+
+
+async def test_a_file_that_may_not_be_read_is_not_shown_beside_another(setup: Setup) -> None:
+    setup.workspace += '\n[[policy.rules]]\ntool = "read"\npath = "vault.py"\nverdict = "deny"\n'
+    project(setup, {"app.py": "import vault\n\ndef add(a, b):\n    return a - b\n", "vault.py": "CODE = 4711\n"})
+    setup.actor.add(rewritten("app.py", "import vault\n\ndef add(a, b):\n    return a + b\n"))  # type: ignore[arg-type]
+    setup.actor.add(says("", use("finish", answer="It adds.")))
+    async with setup.running() as bench:
+        await bench.run(await bench.tell("Fix add in app.py."))
+        made = [str(prompt) for prompt in setup.actor.prompts]
+    assert made
+    assert not [one for one in made if "4711" in one]
+
+
+async def test_what_may_not_write_is_not_asked_to(setup: Setup) -> None:
+    setup.workspace = 'level = "observe"'
+    project(setup, SUM)
+    setup.actor.add(*[says("", use("finish", answer="I may not change anything here."))] * 2)
+    async with setup.running() as bench:
+        await bench.run(await bench.tell("Fix add in app.py."))
+    assert {prompt.block for prompt in setup.actor.prompts} == {None}
+
+
 async def test_a_file_with_a_secret_is_not_shown_whole(setup: Setup) -> None:
     token = "ghp_" + "a1B2" * 9
     project(setup, {"app.py": f"{SUM['app.py']}TOKEN = '{token}'\n", "test_app.py": SUM["test_app.py"]})

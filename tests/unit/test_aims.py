@@ -245,6 +245,13 @@ def test_output_of_a_runner_that_ran_nothing(output: str, nothing: bool) -> None
         ("Mention rsync in section Limits of docs/a.md.", "Limits", ""),
         ("Move it to the end of the section.", "", ""),
         ("Add a note about the user's file to README.md, it's short.", "", ""),
+        ("Move the flags from the Usage section to the Options section of README.md.", "", ""),
+        ("Change the heading of the Usage section to Running in README.md.", "", ""),
+        ("Fix the links to the Install section of README.md.", "", ""),
+        ("Add a note to the Install section and an example to the Usage section.", "", ""),
+        ("Remove all of the Usage section of README.md, and its entry in the table of contents.", "", ""),
+        ("greet.py prints the line 'Hello Bob' twice. Fix that.", "", ""),
+        ("Remove the line 'import oss' from app.py.", "", ""),
     ],
 )
 def test_a_goal_may_name_a_section_and_give_a_line(goal: str, section: str, line: str) -> None:
@@ -255,3 +262,20 @@ def test_a_section_goes_on_below_its_own_headings_and_no_comment_in_code_ends_it
     text = "# A\none\n## Use\n```\n# two\n```\n### Deep\nthree\n## Other\nfour\n"
     assert parted(text, "use") == ("## Use\n```\n# two\n```\n### Deep\nthree", "# A\none\n## Other\nfour\n")
     assert parted(text, "none") == ("", text)
+
+
+@pytest.mark.parametrize(
+    ("goal", "changed", "new"),
+    [
+        ("Fix add in app.py, which more.py imports.", ("app.py",), ""),
+        ("Change app.py and more.py.", ("app.py", "more.py"), ""),
+        ("Create hello.py that prints hello.", (), "hello.py"),
+        ("Write tests/test_more.py for more.py.", ("more.py",), "tests/test_more.py"),
+        ("Rename app.py to base.py.", ("app.py",), ""),
+        ("Add a.py and b.py.", (), ""),
+    ],
+)
+def test_which_files_a_goal_wants_changed_or_made(goal: str, changed: tuple[str, ...], new: str) -> None:
+    paths = ("app.py", "more.py", "docs/use.md")
+    assert (Aim(goal).to_change(paths), Aim(goal).new_file(paths)) == (changed, new)
+    assert Aim("See docs/use.md, and use.md.").absent(paths) == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,6 +141,54 @@ async def test_write_mends_a_missing_end_and_refuses_what_changes_nothing_or_bre
         await made.do(write.build(), path="report.py", content="import os\n\nprint('ok', file=sys.stdout)\n")
     await made.do(write.build(), path="report.py", content="import sys\n\nprint('ok', file=sys.stdout)")
     assert file.read_text() == "import sys\n\nprint('ok', file=sys.stdout)\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "made_of_it"),
+    [
+        (b"one\r\ntwo\r\n", "one\n2\n", b"one\r\n2\r\n"),
+        (b"one\r\ntwo\r\n", "one\r\n2", b"one\r\n2\r\n"),
+        (b"one\ntwo", "one\n2\n", b"one\n2"),
+        (b"\xef\xbb\xbfone\ntwo\n", "one\n2\n", b"\xef\xbb\xbfone\n2\n"),
+    ],
+)
+async def test_write_keeps_how_a_file_is_written(made: Bench, old: bytes, new: str, made_of_it: bytes) -> None:
+    file = made.put("a.txt", old)
+    await made.do(read.build(), path="a.txt")
+    with pytest.raises(ToolError, match="holds exactly this already"):
+        await made.do(write.build(), path="a.txt", content="one\ntwo\n")
+    await made.do(write.build(), path="a.txt", content=new)
+    assert file.read_bytes() == made_of_it
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        (
+            b"a = 1\nb = 2\nc = 3\nd = 4\n",
+            "a = 1\nb = 2\nc = 9\n# ... rest of the code ...\n",
+            "would lose what `# ... rest of the code ...`",
+        ),
+        (b"a\nb\nc\n", "", "would be lost"),
+        (b"x = 1\ny = 2\nz = 3\n", "x = 2\n", "would be lost"),
+        ("Größe = 1\nb = 2\n".encode("latin-1"), "Gr\ufffdße = 1\nb = 3\n", "not UTF-8"),
+    ],
+)
+async def test_write_loses_nothing_that_an_answer_leaves_out(made: Bench, old: bytes, new: str, why: str) -> None:
+    file = made.put("a.txt", old)
+    await made.do(read.build(), path="a.txt")
+    with pytest.raises(ToolError, match=re.escape(why)):
+        await made.do(write.build(), path="a.txt", content=new)
+    assert file.read_bytes() == old
+
+
+async def test_a_small_function_written_anew_may_lose_most_of_its_lines(made: Bench) -> None:
+    old = "def middle(values):\n    values = sorted(values)\n    return values[len(values) // 2]\n"
+    file = made.put("a.py", old)
+    await made.do(read.build(), path="a.py")
+    new = "def middle(values):\n    ordered = sorted(values)\n    half = len(ordered) // 2\n    return ordered[half]\n"
+    await made.do(write.build(), path="a.py", content=new)
+    assert file.read_text() == new
 
 
 async def test_write_replaces_a_binary_file_only_when_told_so(made: Bench) -> None:

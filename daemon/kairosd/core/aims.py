@@ -43,8 +43,20 @@ _SECTION = re.compile(
     r"\b(?:in|into|to|of|under|from)\s+(?:the\s+)?(?:section\s+[`'\"]?(?P<after>[A-Z][\w-]*(?: [A-Z][\w-]*)*)|"
     r"[`'\"]?(?P<before>[A-Z][\w -]{1,40}?)[`'\"]?\s+section\b)"
 )
+# Of what is said about a section these ask for something outside of it as well.
+_BEYOND = re.compile(
+    r"\b(?:move|rename|split|merge|reorder|links?|refer|heading|title|like|as in|table of contents)\b", re.IGNORECASE
+)
 _LINE = re.compile(
-    r"\b(?:line|sentence|text|entry|heading|note)\s+(?P<quote>[`'\"])(?P<text>.{3,200}?)(?P=quote)(?!\w)"
+    r"\b(?:add|append|insert|put|write)\b[^.;`'\"]{0,40}?\b(?:line|sentence|text|entry|heading|note)\s+"
+    r"(?P<quote>[`'\"])(?P<text>.{3,200}?)(?P=quote)(?!\w)", re.IGNORECASE
+)  # fmt: skip
+_ASIDE = re.compile(r"\b(?:which|that|because|since|as|like)\b", re.IGNORECASE)  # what follows is not to be changed
+_MAKES = re.compile(r"\b(?:add|create|make|new|write)\b[^.;]{0,40}?$", re.IGNORECASE)
+_MOVES = re.compile(r"\b(?:copy|move|rename|split)\b", re.IGNORECASE)
+_MENDS = re.compile(
+    r"\b(?:bugs?|broken|correct|crash\w*|errors?|fail\w*|fix\w*|green|mend|pass\w*|repair|tests?|works?|wrong)\b",
+    re.IGNORECASE,
 )
 _HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*#*$")
 _TESTS_WANTED = re.compile(
@@ -108,15 +120,36 @@ class Aim:
 
     @property
     def section(self) -> str:
-        """The heading of the section of a text that it is about, "" where it names none."""
-        found = _SECTION.search(self.goal)
-        return (found["after"] or found["before"]).strip() if found else ""
+        """The heading of the one section of a text that it is about, "" where it names none, or more than that."""
+        found = list(_SECTION.finditer(self.goal))
+        alone = len(found) == 1 == len(re.findall(r"\bsections?\b", self.goal, re.IGNORECASE))
+        return (found[0]["after"] or found[0]["before"]).strip() if alone and not _BEYOND.search(self.goal) else ""
 
     @property
     def line(self) -> str:
-        """The line that it gives word for word, "" where it gives none."""
+        """The line that shall be added word for word, "" where it gives none."""
         found = _LINE.search(self.goal)
         return found["text"] if found else ""
+
+    @property
+    def mends(self) -> bool:
+        """Whether something that fails shall work."""
+        return _MENDS.search(self.goal) is not None
+
+    def absent(self, paths: Sequence[str]) -> tuple[str, ...]:
+        """The files that it names and that are not among `paths`."""
+        named = (found[0].removeprefix("./") for found in _PATH.finditer(self.goal))
+        return tuple(dict.fromkeys(one for one in named if not any(f"/{path}".endswith(f"/{one}") for path in paths)))
+
+    def new_file(self, paths: Sequence[str]) -> str:
+        """The one file that it asks to make, "" where it asks for none."""
+        found = self.absent(paths)
+        made = found and _MAKES.search(self.goal.partition(found[0])[0]) and not _MOVES.search(self.goal)
+        return found[0] if made and len(found) == 1 else ""
+
+    def to_change(self, paths: Sequence[str]) -> tuple[str, ...]:
+        """Those of `paths` that it asks to be changed, as far as its first words tell."""
+        return Aim(_ASIDE.split(self.goal)[0]).named(paths)
 
     @property
     def in_code(self) -> bool:
@@ -197,15 +230,16 @@ def postconditions(aim: Aim, texts: Mapping[str, str], *, base: str | None) -> t
     checks: list[JsonObject] = [{"kind": "changed", "base": base or ""}]
     if base is None:
         return tuple(checks)
-    paths = [path for path in aim.named(tuple(texts)) if aim.wants_tests or not is_test(path)]
+    paths = [path for path in aim.to_change(tuple(texts)) if aim.wants_tests or not is_test(path)]
+    paths += filter(None, [aim.new_file(tuple(texts))])
     checks += [{"kind": "changed", "base": base, "path": path} for path in paths]
     if aim.renaming:
         old, new = aim.renaming
         return (*checks, {"kind": "gone", "text": old}, {"kind": "added", "base": base, "text": new})
     if aim.line and not any(aim.line in text for text in texts.values()):
-        checks += [{"kind": "added", "base": base, "text": aim.line, "path": path} for path in paths or [""]]
+        checks += [{"kind": "added", "base": base, "text": aim.line, "path": paths[0] if len(paths) == 1 else ""}]
     if aim.section:
-        held = [path for path in paths if is_prose(path) and parted(texts[path], aim.section)[0]]
+        held = [path for path in paths if path in texts and is_prose(path) and parted(texts[path], aim.section)[0]]
         checks += [{"kind": "within", "base": base, "path": path, "text": aim.section} for path in held]
     new_names = [name for name in aim.names if not any(name in text for text in texts.values()) and name not in texts]
     checks += [{"kind": "added", "base": base, "text": name} for name in new_names]
@@ -219,7 +253,7 @@ def parted(text: str, heading: str) -> tuple[str, str]:
     parts: tuple[list[str], list[str]] = ([], [])
     level, fenced = 0, False
     for line in text.split("\n"):
-        fenced ^= line.lstrip().startswith("```")
+        fenced ^= line.lstrip().startswith(("```", "~~~"))
         if (found := _HEADING.match(line)) and not fenced:
             same = found[2].lower() == heading.lower()
             level = (

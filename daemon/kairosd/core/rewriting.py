@@ -7,59 +7,65 @@ they are shown (https://aider.chat/docs/more/edit-formats.html). So each is aske
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from kairosd.core.aims import Aim, is_prose, is_test, ranked
-from kairosd.core.secrets import Scrubber
+from kairosd.core.tokens import estimate_text
 
 FENCE = "```"
+ANSWER_TOKENS = 700
 REWRITE_CHARS = 1800  # of a file that is asked for whole
 BESIDE_CHARS = 3000  # of the files that are shown beside it
 OUTPUT_CHARS = 1000  # of what a failing test says
 LIKELIEST = 2  # files that a search by words puts first
-TRIES, TRIES_MOST = 2, 6  # of one file before it is another's turn, and of all
+TRIES, TRIES_MOST = 2, 4  # of one file before it is another's turn, and of all
 IMPORTING = re.compile(r"\b(?:import|from|require|include|use)\b")
-_BLOCK = re.compile(r"^```[^\n`]*\n(.*?)(?:^```[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
+_FENCE_LINE = re.compile(r" {0,3}(`{3,}|~{3,})[ \t]*([^`]*?)[ \t]*$")
 _LANGUAGES = {"py": "python", "js": "javascript", "ts": "typescript", "md": "markdown", "rs": "rust", "sh": "bash"}
-_SCRUB = Scrubber()
 _FAILURE = re.compile(r"^(?:FAIL|ERROR|FAILED|not ok|--- FAIL|E  |Traceback|.*Error)", re.MULTILINE)
 
 
-def target(aim: Aim, texts: Mapping[str, str], *, read: Collection[str], missing: Sequence[str], tries: int) -> str:
-    """The file to ask for now, of those `read` whole; "" where none is fit, or after `tries` enough in vain.
+def target(aim: Aim, texts: Mapping[str, str], *, missing: Sequence[str], tries: int) -> str:
+    """The file to ask for now, of those in `texts`; "" where none is fit, or after `tries` enough in vain.
 
-    `missing` are the files that are known to need a change still. Where the goal names files it is those.
+    `missing` are the files that are known to need a change still. Where the goal names files it is those. One that
+    is not there yet can be asked for too: it is in `missing`, and not in `texts`.
     """
     named = aim.named(tuple(texts))
     about = [path for path in named if aim.wants_tests or not is_test(path)]
     guesses = [*imported(named, texts), *ranked(aim, texts)[:LIKELIEST]]
     code = [path for path in guesses if not is_prose(path) and (aim.wants_tests or not is_test(path))]
     order = dict.fromkeys([*missing, *about] if about else [*missing, *code])
-    fit = [path for path in order if path in read and _is_fit(texts.get(path, ""))]
+    fit = [path for path in order if path not in texts or _is_fit(texts[path])]
     return fit[tries // TRIES % len(fit)] if fit and tries < TRIES_MOST else ""
 
 
 def request(aim: Aim, texts: Mapping[str, str], *, path: str, output: str, still: str) -> str:
     """What is asked: the files that belong together, the failing `output`, what is `still` missing, and the goal."""
-    beside = dict.fromkeys([*aim.named(tuple(texts)), *imported([path], texts)])
+    beside = dict.fromkeys([*aim.named(tuple(texts)), *(imported([path], texts) if path in texts else ())])
     shown, room = list[str](), BESIDE_CHARS
     for each in beside:
-        if each != path and len(texts[each]) <= room and _is_plain(texts[each]):
+        if each != path and len(texts[each]) <= room and FENCE not in texts[each]:
             shown.append(_fenced(each, texts[each]))
             room -= len(texts[each])
     said = [f"The tests say:\n{FENCE}\n{_decisive(output, (*beside, path))}\n{FENCE}"] if output else []
     left = [f"Still missing: {still}"] if still else []
     goal = "\n".join([f"The owner asks: {aim.goal}", *left])
-    return "\n\n".join([*shown, _fenced(path, texts[path]), *said, goal, f"Write the new {path}, whole."])
+    there = [_fenced(path, texts[path])] if path in texts else []
+    return "\n\n".join([*shown, *there, *said, goal, f"Write the new {'' if there else 'file '}{path}, whole."])
 
 
-def block_of(answer: str, like: str) -> str | None:
+def block_of(answer: str, like: str, *, cut: bool = False) -> str | None:
     """The fenced block of an answer that has most words in common with a text, without its fences; None without one.
 
-    Beside the file a model may show how it is used, its tests, or what it was shown.
+    Beside the file a model may show how it is used, its tests, or what it was shown. Of an answer that was `cut` off
+    only a block that was closed counts.
     """
     words = _words(like)
-    blocks = [found[1] for found in _BLOCK.finditer(answer)]
+    blocks, rest = _blocks(answer.replace("\r\n", "\n").split("\n"))
+    if rest is not None and not cut:
+        blocks.append(rest)
     return max(blocks, key=lambda block: (_common(words, _words(block)), len(block)), default=None)
 
 
@@ -67,16 +73,43 @@ def imported(paths: Sequence[str], texts: Mapping[str, str]) -> list[str]:
     """The files that a line of import in one of `paths` names by their stem."""
     lines = [line for path in paths for line in texts[path].split("\n") if IMPORTING.search(line)]
     stems = {path: path.rpartition("/")[2].partition(".")[0] for path in texts if path not in paths}
-    return [path for path, stem in stems.items() if any(re.search(rf"\b{re.escape(stem)}\b", line) for line in lines)]
+    return [
+        path
+        for path, stem in stems.items()
+        if stem and any(re.search(rf"\b{re.escape(stem)}\b", line) for line in lines)
+    ]
+
+
+def words_lost(old: str, new: str) -> float:
+    """The share of the words of a text, each as often as it stands there, that another one has not."""
+    before, after = _words(old), _words(new)
+    return (before - after).total() / max(1, before.total())
+
+
+def _blocks(lines: Sequence[str]) -> tuple[list[str], str | None]:
+    """The outermost blocks, and what stands in one that is not closed. A fence that names a language opens another."""
+    found, opened, start = list[str](), list[str](), 0
+    for number, line in enumerate(lines):
+        if not (fence := _FENCE_LINE.match(line)):
+            continue
+        mark, info = fence[1], fence[2]
+        if not opened:
+            opened, start = [mark], number + 1
+        elif mark[0] != opened[-1][0]:
+            continue
+        elif info and " " not in info:
+            opened.append(mark)
+        elif len(mark) >= len(opened[-1]):
+            opened.pop()
+            if not opened:
+                found.append("".join(f"{each}\n" for each in lines[start:number]))
+    return found, "\n".join(lines[start:]) if opened else None
 
 
 def _is_fit(text: str) -> bool:
-    return 0 < len(text) <= REWRITE_CHARS and _is_plain(text)
-
-
-def _is_plain(text: str) -> bool:
-    """Whether it may be shown: a fence inside would end the block too early, and a secret is shown to nobody."""
-    return FENCE not in text and not _SCRUB(text).found
+    # A fence inside could end the block too early.
+    fits = 0 < len(text) <= REWRITE_CHARS and estimate_text(text) * 5 // 4 <= ANSWER_TOKENS
+    return fits and FENCE not in text
 
 
 def _fenced(path: str, text: str) -> str:
@@ -93,10 +126,10 @@ def _decisive(output: str, paths: Collection[str]) -> str:
     return "\n".join(lines)[:OUTPUT_CHARS].strip()
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(re.findall(r"\w{2,}", text))
+def _words(text: str) -> Counter[str]:
+    return Counter(re.findall(r"\w+", text))
 
 
-def _common(one: frozenset[str], other: frozenset[str]) -> float:
+def _common(one: Counter[str], other: Counter[str]) -> float:
     """The share of all words that both have."""
-    return len(one & other) / max(1, len(one | other))
+    return (one & other).total() / max(1, (one | other).total())

@@ -30,7 +30,7 @@ log = logging.getLogger("kairosd.ending")
 
 LANDED = "landed"  # the kind of the check that the daemon adds
 # Kinds that show that something was done, or nothing undone; not that it is what was asked for.
-SIGNS = frozenset({LANDED, "changed", "added", "unbroken"})
+SIGNS = frozenset({LANDED, "changed", "within", "added", "unbroken"})
 SEEN = ("passed", "seen")  # what evaluating adds to a check
 REPAIR = "repair"  # what a run has been told of once its failed checks have gone back to it
 ESCALATED_MAX = 300  # characters

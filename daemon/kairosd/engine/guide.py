@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kairosd.core import aims
@@ -20,7 +20,7 @@ from kairosd.core.json import JsonObject
 from kairosd.core.messages import TAKES_BACK, Block, Message, Prompt, ToolUse
 from kairosd.core.narrowing import View, narrowed
 from kairosd.core.paths import matches
-from kairosd.core.rewriting import LIKELIEST, imported, request, target
+from kairosd.core.rewriting import ANSWER_TOKENS, LIKELIEST, imported, request, target
 from kairosd.core.secrets import Scrubber
 from kairosd.engine.checks import Sight, evaluate
 from kairosd.engine.conversation import Conversation
@@ -45,7 +45,6 @@ LEAD_FILES = 5
 WINDOW_LINES = 60  # of a file that is too long to be shown whole
 FILES_MOST, FILE_BYTES, ALL_BYTES = 3000, 60_000, 10_000_000  # of what it looks through; the rest is left to grep
 TEST_SECONDS = 60
-ANSWER_TOKENS = 700
 NO_ANSWER = re.compile(
     r"\s*I (?:did not|didn't|do not|don't|could not|couldn't|cannot|can't|was unable|have not)\b", re.I
 )
@@ -53,20 +52,24 @@ GIVE_UP_TURNS = 14  # of the model's own, after which it may end without having 
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's name of it: what a run without a commit began from
 
 
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """What no model is shown: files by their globs, and what is scrubbed out of all others."""
+
+    paths: Sequence[str]
+    scrub: Scrubber
+
+
 class Guide:
-    """Guides one run. `workspace` is the owner's folder, `secrets` are globs of files that it does not look into.
+    """Guides one run. `workspace` is the owner's folder. With `commands` the tests may be run."""
 
-    With `commands` the tests may be run.
-    """
-
-    def __init__(self, goal: str, files: Files, *, workspace: Path, secrets: Sequence[str], commands: bool) -> None:
+    def __init__(self, goal: str, files: Files, *, workspace: Path, hidden: Hidden, commands: bool) -> None:
         self.aim = Aim(goal)
         self._files = files
         self._workspace = workspace
-        self._secrets = tuple(secrets)
+        self._hidden = hidden
         self._proving = Proving(self.aim, commands=commands)
         self._began: Mapping[str, str] | None = None
-        self._scrub = Scrubber()
 
     async def next_call(self, talk: Conversation, sight: Sight, *, base: str | None) -> ToolUse | None:
         """The call that the daemon makes now by itself; None where it is the model's turn."""
@@ -98,10 +101,12 @@ class Guide:
         most = min(prompt.max_tokens, ANSWER_TOKENS)  # for a small model: what is longer was not meant
         # What would have changed nothing cannot be said again anyway: the likeliest of the rest is as good as ever.
         vain = sum(use.arguments.get("old", "") != use.arguments.get("new") for use in view.tried)
-        if whole:
+        if whole and prompt.max_tokens >= 2 * ANSWER_TOKENS and any(tool.name == "write" for tool in prompt.tools):
             path, text = whole
-            block = Block(ToolUse(f"whole_{talk.turn + 1}", "write", {"path": path}), "content", like=view.known[path])
-            system = prompt.system.replace(text_of("act_small"), text_of("whole_small"), 1)
+            use = ToolUse(f"whole_{talk.turn + 1}", "write", {"path": path})
+            block = Block(use, "content", like=view.known.get(path, ""))
+            rest = prompt.system.removeprefix(text_of("act_small")).removeprefix(text_of("act"))
+            system = f"{text_of('whole_small')}{rest}"
             return Prompt(system, (Message("user", text),), max_tokens=most, vary=vain, block=block)
         return replace(prompt, narrowed=narrowed(prompt.tools, self.aim, view=view), vary=vain, max_tokens=most)
 
@@ -121,8 +126,9 @@ class Guide:
         began, past = await self._first_texts(), past_of(talk)
         checks = list(aims.postconditions(self.aim, began, base=_tree(base)))
         command = self._proving.command(past, began)
-        if command and any(each.is_change for each in past) and usable(past):
-            checks.append({"kind": "command" if self._proving.tells(past) else "unbroken", "command": command})
+        kind = self._proving.shall_pass(past)
+        if command and kind and any(each.is_change for each in past):
+            checks.append({"kind": kind, "command": command})
         return replace(finish, checks=(*finish.checks, *(one for one in checks if one not in finish.checks)))
 
     def objection(self, finish: Finish, talk: Conversation) -> str:
@@ -156,7 +162,7 @@ class Guide:
             helps = any(str(check["text"]) in new for check in held if check["kind"] == "added")
         else:
             helps = not missing or any(check["passed"] and _serves(check, path, again=again) for check in held)
-        return None if helps else undoing(past[-1], await self._first_texts())
+        return None if helps else await self._undoing(past)
 
     async def _after_tests(self, past: Sequence[Past], sight: Sight, *, base: str | None, name: str) -> ToolUse | None:
         """Stops on proof; takes back a change after which as much fails as before."""
@@ -170,11 +176,19 @@ class Guide:
             through = proven and all(check["passed"] for check in held)
             return replace(self._finish(past), id=name) if through else None
         change = next((each for each in reversed(past) if each.is_change), None)
-        worse = not first.proves and last.failures >= failures_before(past)
-        if change is None or takes_back(change) or not worse:
+        if change is None or takes_back(change) or first.proves:
             return None
-        back = undoing(change, await self._first_texts())
+        before, prose = failures_before(past), aims.is_prose(str(change.use.arguments.get("path")))
+        if last.failures < before or (last.failures == before and (prose or not self.aim.mends)):
+            return None
+        back = await self._undoing(past)
         return replace(back, id=f"{TAKES_BACK}{name}") if back else None
+
+    async def _undoing(self, past: Sequence[Past]) -> ToolUse | None:
+        began = await self._first_texts()
+        path = next((str(each.use.arguments.get("path")) for each in reversed(past) if each.is_change), "")
+        plain = path in began and "\ufffd" not in began[path] and not self._hidden.scrub(began[path]).found
+        return undoing(past, {path: began[path]} if plain else {})
 
     def _finish(self, past: Sequence[Past]) -> ToolUse:
         paths = dict.fromkeys(str(each.use.arguments.get("path")) for each in past if each.is_change)
@@ -200,7 +214,7 @@ class Guide:
             (path, line)
             for path in paths
             for line in texts[path].split("\n")
-            if word.search(line) and not self._scrub(line).found
+            if word.search(line) and not self._hidden.scrub(line).found
         )
 
     @property
@@ -223,7 +237,7 @@ class Guide:
         left = missing or broken or (bool(places) and self.aim.renaming is not None)
         may_finish = not self.aim.is_change or turns >= GIVE_UP_TURNS or (last >= 0 and not left)
         view = View(
-            known={path: self._scrub(texts[path]).text for path in texts if path in known},
+            known={path: self._hidden.scrub(texts[path]).text for path in texts if path in known},
             unseen=[path for path in texts if texts[path].strip() and path not in whole and path not in made],
             tried=in_vain(past),
             places=places,
@@ -231,16 +245,26 @@ class Guide:
             may_finish=may_finish,
             tests_itself=usable(past),
         )
-        wanted = self.aim.is_change and not self._replaces and (not may_finish or fails(past))
-        return view, self._rewriting(past, texts, read=whole, held=held) if wanted else None
+        wanted = self.aim.is_change and not self._replaces and (not may_finish or (self.aim.mends and fails(past)))
+        if not wanted or turns >= GIVE_UP_TURNS:
+            return view, None
+        new, absent = self.aim.new_file(tuple(texts)), self.aim.absent(tuple(texts))
+        if absent and absent != (new,):
+            return view, None
+        # Not what holds a secret, or no UTF-8: a file written from what stands for it would be spoilt.
+        plain = {path: text for path, text in view.known.items() if path in whole and text == texts[path]}
+        shown = {path: text for path, text in plain.items() if "\ufffd" not in text}
+        return view, self._rewriting(past, shown, new=new, held=held)
 
     def _rewriting(
-        self, past: Sequence[Past], texts: Mapping[str, str], *, read: Collection[str], held: Sequence[JsonObject]
+        self, past: Sequence[Past], texts: Mapping[str, str], *, new: str, held: Sequence[JsonObject]
     ) -> tuple[str, str] | None:
+        """`texts` are the files that the run has read whole and that may be shown; `new` is one to be made."""
         failed = [check for check in held if not check["passed"]]
-        missing = [str(check["path"]) for check in failed if check["kind"] == "changed" and check.get("path") in texts]
+        missing = [str(check["path"]) for check in failed if check["kind"] == "changed" and check.get("path")]
+        missing = [path for path in dict.fromkeys([new, *missing]) if path and (path == new or path in texts)]
         tries = sum(use.name == "write" for use in in_vain(past))
-        path = target(self.aim, texts, read=read, missing=missing, tries=tries)
+        path = target(self.aim, texts, missing=missing, tries=tries)
         if not path:
             return None
         still = "; ".join(str(check["seen"]) for check in failed if check["kind"] != "changed" or check.get("where"))
@@ -260,14 +284,14 @@ class Guide:
         found: dict[str, str] = {}
         room = ALL_BYTES
         for path, size, _ in self._files.walk(root, FILES_MOST):
-            if size > min(FILE_BYTES, room) or matches(path, self._secrets):
+            if size > min(FILE_BYTES, room) or matches(path, self._hidden.paths):
                 continue
             room -= size
             try:
                 data = self._files.read(root, path, limit=FILE_BYTES)
             except ToolError:
                 continue  # it went away meanwhile
-            if b"\0" not in data:
+            if b"\0" not in data and path.isprintable():
                 found[path] = data.decode("utf-8", "replace")
         return dict(sorted(found.items()))
 

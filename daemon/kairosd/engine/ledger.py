@@ -86,7 +86,7 @@ class Ledger:
         self._clock = clock
         self.gate = gate
         self._questions = questions
-        self._scrub = scrub
+        self.scrub = scrub
 
     async def request(self, run: Run, turn: int, *, position: int, use: ToolUse, tool: Tool) -> Call:
         """A new call. That of an effect is on disk; one that only reads is written with its outcome or its question."""
@@ -261,7 +261,7 @@ class Ledger:
         return Park(ParkedOn.APPROVAL, approval, notices=self._questions.address(question_notice(approval, run)))
 
     def _scrubbed(self, answer: ToolAnswer) -> ToolAnswer:
-        text, evidence = self._scrub(answer.text), self._scrub(answer.evidence)
+        text, evidence = self.scrub(answer.text), self.scrub(answer.evidence)
         if not text.found and not evidence.found:
             return answer
         note = f"\n[{text.found} secrets are not shown]" if text.found else ""
@@ -278,7 +278,7 @@ class Ledger:
         return await self._refuse(call, CallState.FAILED, reason=await _told(error))
 
     async def _refuse(self, call: Call, state: CallState, *, reason: str) -> Settled:
-        reason = self._scrub(reason).text
+        reason = self.scrub(reason).text
         if call.state not in ENDED_CALLS:
             await self._move(replace(call, result=reason), state)
         return Settled(ToolAnswer(reason, failed=state is CallState.FAILED), error=True)

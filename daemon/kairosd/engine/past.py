@@ -90,13 +90,19 @@ def in_vain(past: Sequence[Past]) -> list[ToolUse]:
 
 def lasting_change(past: Sequence[Past]) -> int:
     """Where the last change is that was not taken back; -1 where there is none."""
+    made = _lasting(past)
+    return made[-1] if made else -1
+
+
+def _lasting(past: Sequence[Past]) -> list[int]:
+    """Where the changes are that were not taken back."""
     made: list[int] = []
     for at, each in enumerate(past):
         if takes_back(each):
             del made[-1:]
         elif each.is_change:
             made.append(at)
-    return made[-1] if made else -1
+    return made
 
 
 def takes_back(each: Past) -> bool:
@@ -104,17 +110,26 @@ def takes_back(each: Past) -> bool:
     return each.use.id.startswith(TAKES_BACK) and each.is_change
 
 
-def undoing(change: Past, began: Mapping[str, str]) -> ToolUse | None:
-    """The call that undoes a change; None where there is none."""
-    given = change.use.arguments
-    path = str(given.get("path"))
-    if change.use.name == "write" and path not in began:
+def undoing(past: Sequence[Past], began: Mapping[str, str]) -> ToolUse | None:
+    """The call that undoes the last change; None where there is none, or what was there before cannot be told.
+
+    `began` are the files as the run found them, as far as they may stand in a call.
+    """
+    at = max((at for at, each in enumerate(past) if each.is_change), default=-1)
+    if at < 0:
         return None
-    if change.use.name == "write" or REDEFINED in change.text.split("\n")[0]:
-        return ToolUse(TAKES_BACK, "write", {"path": path, "content": began.get(path, ""), "replace": True})
-    if not given.get("new"):
+    given, path = past[at].use.arguments, str(past[at].use.arguments.get("path"))
+    if past[at].use.name == "edit" and REDEFINED not in past[at].text.split("\n")[0]:
+        if not given.get("new"):
+            return None
+        return ToolUse(TAKES_BACK, "edit", {"path": path, "old": given["new"], "new": given.get("old") or ""})
+    earlier = [past[one] for one in _lasting(past[:at]) if past[one].use.arguments.get("path") == path]
+    if path not in began or (earlier and earlier[-1].use.name != "write"):
         return None
-    return ToolUse(TAKES_BACK, "edit", {"path": path, "old": given["new"], "new": given.get("old") or ""})
+    content = str(earlier[-1].use.arguments.get("content")) if earlier else began[path]
+    if began[path].endswith("\n") and not content.endswith("\n"):
+        content += "\n"
+    return ToolUse(TAKES_BACK, "write", {"path": path, "content": content, "replace": True})
 
 
 def was_taken_back(later: Sequence[Past]) -> bool:

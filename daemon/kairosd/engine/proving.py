@@ -26,12 +26,18 @@ class Proving:
         return next((one for one in commands if one not in useless), "")
 
     def tells(self, past: Sequence[Past]) -> bool:
-        """Whether passing tests say that the goal is reached: some failed before, or it is a replacement.
+        """Whether passing tests say that the goal is reached: some failed that it is about, or it is a replacement.
 
         What passed before as well says that nothing is broken, and nothing of what is new.
         """
-        replaces = self._aim.renaming is not None or self._aim.revaluing is not None
-        return replaces or self._aim.wants_tests or (bool(tests_of(past)) and not tests_of(past)[0].proves)
+        if (tests := tests_of(past)) and not tests[0].proves:
+            return self._aim.mends
+        return self._aim.renaming is not None or self._aim.revaluing is not None or self._aim.wants_tests
+
+    def shall_pass(self, past: Sequence[Past]) -> str:
+        """The kind of check that the tests are in the end; "" where some failed that the goal is not about."""
+        tests = tests_of(past)
+        return "" if not tests else "command" if self.tells(past) else "unbroken" if tests[0].proves else ""
 
     def breaks(self, past: Sequence[Past]) -> bool:
         """Whether what passed before the first change fails now."""
@@ -39,8 +45,8 @@ class Proving:
 
 
 def tests_of(past: Sequence[Past]) -> list[Past]:
-    """The runs of tests that could tell something."""
-    return [each for each in past if each.is_test and not proves_nothing(each.text)]
+    """The runs of tests that could tell something; one that was refused could not."""
+    return [each for each in past if each.is_test and not each.error and not proves_nothing(each.text)]
 
 
 def fails(past: Sequence[Past]) -> bool:
@@ -56,5 +62,5 @@ def failing(past: Sequence[Past]) -> str:
 
 
 def usable(past: Sequence[Past]) -> bool:
-    """Whether there is one at all that was not refused."""
-    return any(not each.error for each in tests_of(past))
+    """Whether there is one at all."""
+    return bool(tests_of(past))

@@ -14,7 +14,7 @@ from kairosd.engine.asking import Reply
 from kairosd.engine.compactor import Compactor
 from kairosd.engine.conversation import Conversation, turn_entry
 from kairosd.engine.ending import REPAIR
-from kairosd.engine.guide import Guide
+from kairosd.engine.guide import Guide, Hidden
 from kairosd.engine.instructions import is_trusted
 from kairosd.engine.ledger import Park
 from kairosd.engine.limits import Meter
@@ -52,8 +52,8 @@ class Worker:
         self._acting = Acting(tooling, place, standing=self._standing, publish=self._publish)
         terms = tooling.ledger.gate.terms
         self._guide = Guide(
-            run.goal, tooling.files, workspace=place.workspace.path,
-            secrets=terms.policy(run.workspace).secret_paths, commands=terms.ceiling(run) >= Level.SANDBOXED,
+            run.goal, tooling.files, workspace=place.workspace.path, commands=terms.ceiling(run) >= Level.SANDBOXED,
+            hidden=Hidden(terms.policy(run.workspace).secret_paths, tooling.ledger.scrub),
         )  # fmt: skip
 
     @property

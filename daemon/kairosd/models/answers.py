@@ -177,9 +177,9 @@ class AnswerCollector:
 
 
 def _whole(block: Block, text: str, *, done: Done) -> tuple[StreamPart, ...]:
-    use, found = block.use, block_of(text, block.like)
-    if found is None or done.stop == "length":
-        problem = f"holds no block between {FENCE} and {FENCE}" if found is None else "was cut at max_tokens"
+    use, cut = block.use, done.stop == "length"
+    if (found := block_of(text, block.like, cut=cut)) is None:
+        problem = "was cut at max_tokens" if cut else f"holds no block between {FENCE} and {FENCE}"
         return (UseBroken(use.id, use.name, f"the answer {problem}"),)
     return (UseReady(replace(use, arguments={**use.arguments, block.argument: found})),)
 

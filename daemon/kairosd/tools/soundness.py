@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import json
+import re
 import symtable
 import textwrap
 import threading
@@ -16,6 +17,9 @@ REPEATED_LEAST = 2  # lines of a definition that are given again
 TEXT_MOST = 200_000  # characters that are parsed
 _FILTERS = threading.Lock()  # the parser may warn, and how warnings are filtered is one thing for all threads
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+_ELISION = re.compile(
+    r"(?:#|//|--|<!--|/\*|;)?\s*(?:\.\.\.|…).*\b(?:rest|remain\w*|unchanged|existing|same|previous)\b", re.IGNORECASE
+)
 _NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _LEAVING = (ast.Return, ast.Raise, ast.Continue, ast.Break)
 
@@ -76,6 +80,13 @@ def _definition(path: str, text: str, *, new: str) -> tuple[str, _Definition] | 
     name = body[0].name
     there = [node for node in ast.walk(_parsed(text)) if isinstance(node, _NAMED) and node.name == name]
     return None if len(there) != 1 or there[0].decorator_list else (fresh, there[0])
+
+
+def elision(before: str, *, after: str) -> str:
+    """The line by which a text says that it leaves out what another one had; "" where it says no such thing."""
+    there = {line.strip() for line in before.split("\n")}
+    lines = (line.strip() for line in after.split("\n"))
+    return next((line for line in lines if _ELISION.match(line) and line not in there), "")
 
 
 def unknown_names(path: str, before: str, *, after: str) -> tuple[str, ...]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import json
-import re
 from collections import Counter
 
 from kairosd.core.json import JsonObject
 from kairosd.core.messages import ToolSpec
+from kairosd.core.rewriting import words_lost
 from kairosd.errors import ToolError
 from kairosd.ports import Tool, ToolAnswer, ToolContext
 from kairosd.tools.arguments import Arguments, boolean, schema, string
 from kairosd.tools.base import TEXT_LIMIT, answer_text, file_path, is_secret
-from kairosd.tools.soundness import breaks, unknown_names
-from kairosd.tools.texts import FileEffect, Knowledge, Replacement, encoded, knowledge
+from kairosd.tools.soundness import breaks, elision, unknown_names
+from kairosd.tools.texts import FileEffect, Knowledge, Replacement, encoded, is_binary, knowledge
 
 WORDS_MOST = 1 / 3  # of a file's words that may go where most of its lines do
 SHOWN_CONTENT = 200  # characters of a content that a refusal repeats in the call it proposes
@@ -52,8 +53,7 @@ class Write(FileEffect):
         if before is not None:
             old = await asyncio.to_thread(context.files.read, context.root, path, limit=TEXT_LIMIT)
             await _keep(path, given, old=old, context=context)
-            if old.endswith(b"\n") and content and not content.endswith(b"\n") and not given.flag("replace"):
-                content, text = content + b"\n", f"{text}\n"  # nobody means the missing end of a last line
+            content = content if given.flag("replace") else _alike(content, old)
             if content == old:
                 raise ToolError(f"{path} holds exactly this already", fix="give the content with the change in it")
         lines = text.count("\n") + (not text.endswith("\n") and bool(content))
@@ -61,10 +61,24 @@ class Write(FileEffect):
         return Replacement(path, before, content, told)
 
 
+def _alike(content: bytes, old: bytes) -> bytes:
+    """`content` with the mark at the begin, the ends of lines and the end of the file that `old` has."""
+    if b"\r\n" in old and old.count(b"\n") == old.count(b"\r\n"):
+        content = content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    end = b"\r\n" if old.endswith(b"\r\n") else b"\n"
+    if not content or not old:
+        return content
+    content = content.removesuffix(end) + (end if old.endswith(end) else b"")
+    mark = codecs.BOM_UTF8
+    return mark + content if old.startswith(mark) and not content.startswith(mark) else content
+
+
 async def _keep(path: str, given: Arguments, *, old: bytes, context: ToolContext) -> None:
     """Raises `ToolError` when what the file holds would be lost unawares, or broken."""
     known = knowledge(await context.services.calls(), path)
-    new, before = given.text("content"), old.decode("utf-8", "replace")
+    new, before = given.text("content"), old.decode("utf-8", "replace").removeprefix("\ufeff")
+    if "\ufffd" in before and not is_binary(old) and not given.flag("replace"):
+        raise ToolError(f"{path} is not UTF-8 text", fix="only UTF-8 text can be rewritten")
     if not old.strip() or known is Knowledge.OWN or (given.flag("replace") and known is not Knowledge.NONE):
         return
     piece = json.dumps(new, ensure_ascii=False) if len(new) <= SHOWN_CONTENT else "..."
@@ -76,7 +90,7 @@ async def _keep(path: str, given: Arguments, *, old: bytes, context: ToolContext
     if known is Knowledge.PART:
         raise ToolError(f"{path} is there already and you have not read all of it", fix=fix)
     lost, whole = _lost(before, new)
-    if lost * 2 <= whole or _share_lost(before, new) <= WORDS_MOST:
+    if lost * 2 <= whole or (new.strip() and words_lost(before, new) <= WORDS_MOST):
         await _sound(path, before, new=new)
         return
     if new.strip() and not _lost(new, before)[0]:
@@ -85,7 +99,9 @@ async def _keep(path: str, given: Arguments, *, old: bytes, context: ToolContext
 
 
 async def _sound(path: str, old: str, *, new: str) -> None:
-    """Raises `ToolError` for a content that breaks the file, or uses what only the old one defined."""
+    """Raises `ToolError` for a content that leaves something out, breaks the file, or uses what only it had."""
+    if line := elision(old, after=new):
+        raise ToolError(f"{path} would lose what `{line}` stands for", fix="give a `content` that is whole")
     if is_secret(path):
         return
     if why := await asyncio.to_thread(breaks, path, old, after=new):
@@ -100,12 +116,6 @@ def _lost(old: str, new: str) -> tuple[int, int]:
     """How many lines of `old` are not in `new`, and how many there are; blank lines and indentation do not count."""
     before, after = (Counter(line.strip() for line in text.splitlines() if line.strip()) for text in (old, new))
     return (before - after).total(), before.total()
-
-
-def _share_lost(old: str, new: str) -> float:
-    """The share of the words of `old` that are not in `new`: a small function written anew keeps most of them."""
-    before, after = (frozenset(re.findall(r"\w{2,}", text)) for text in (old, new))
-    return len(before - after) / max(1, len(before))
 
 
 def build() -> Tool:
