@@ -1,6 +1,6 @@
 """Ninety simulated days of two hundred events, a dream each night: what is kept, what is updated, what gets in.
 
-    python -m bench.dream_days [--days 90] [--events 200] [--seed 1] [--things 468] [--save FILE.json]
+    python -m bench.dream_days [--days 90] [--events 200] [--seed 1] [--things 150] [--save FILE.json]
     uv run --no-project --with matplotlib python bench/dream_plot.py FILE.json FILE.png
 
 Facts, updates of some of them, relative dates, junk, secrets and canaries come in as the journal lines that a daemon
@@ -38,7 +38,7 @@ from kairosd.core.tokens import estimate_text
 from kairosd.store.memory import MemoryFolder
 
 DAY_SECONDS = 86_400.0
-THINGS = 468  # each part of each service has a port, a team and a host
+THINGS = 150  # of the 468 that there could be: each part of each service has a port, a team and a host
 NEW_A_DAY, UPDATES_A_DAY, SECRETS_A_DAY, CANARIES_A_DAY = 3, 1, 1, 2
 _WORDS = "amber birch cedar delta ember fjord grove heron inlet jetty kelp larch maple"
 _PARTS = "cache queue proxy mailer ledger search upload billing report archive feed auth"
