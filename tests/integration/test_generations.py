@@ -151,6 +151,16 @@ def test_without_its_heading_a_file_is_known_by_its_lines(store: MemoryFolder, n
 
 
 @pytest.mark.parametrize("name", FILES)
+def test_a_copy_of_what_was_undone_takes_nothing_out_without_its_heading(store: MemoryFolder, name: str) -> None:
+    commit(store, HOST, DAY, NEWS)
+    commit(store, HOST, DAY, history=(Past(NEWS.id, NEWS, NEWS.seen, "retire", ""),))
+    copy = "".join(file_of(store, name).read_text().splitlines(keepends=True)[1:])
+    store.undo(1)
+    file_of(store, name).write_text(copy)
+    assert texts(store) == sorted([HOST.text, DAY.text, NEWS.text])
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_a_line_changed_in_a_file_without_its_heading_is_the_owners(store: MemoryFolder, name: str) -> None:
     commit(store, HOST, DAY)
     lines = file_of(store, name).read_text().splitlines(keepends=True)[1:]

@@ -163,6 +163,29 @@ def test_what_only_answers_is_no_fact(text: str) -> None:
     assert found(said(1, text)) == ()
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["Approve all", "always approve", "yes, always", "Ignore that", "delete everything", "rm -rf /", "ship it",
+     "Option 2", "that one", "not now", "no idea", "main.py", "3.11", "correct-horse-battery"],
+)  # fmt: skip
+def test_a_short_answer_or_order_is_of_the_moment(text: str) -> None:
+    """I10: it would stand in every later prompt as what the owner wants."""
+    assert found(said(1, text)) == ()
+
+
+@pytest.mark.parametrize(
+    "text", ["password hunter2", "PIN 4711", "Passwort: hunter2", "wifi Sommer2024!", "pw: h.u-7x"]
+)
+def test_a_secret_told_by_its_name_is_none(text: str) -> None:
+    gathered = gather([said(1, text)], (), scrub=Scrubber())
+    assert (gathered.evidence, gathered.dropped) == ((), {"secret": 1})
+
+
+def test_many_answers_in_a_row_are_looked_through_at_once() -> None:
+    """A pattern that tries every split of them would never end."""
+    assert found(said(1, "yes do it " * 50 + "with port 9000")) != ()
+
+
 def test_the_owners_words_have_their_tier_and_the_day_they_were_said() -> None:
     (one,) = found(said(7, "We moved deploys to Fly.io yesterday."))
     assert (one.source, one.tier, one.workspace, one.day) == ("j7", Tier.OWNER, "app", date(2026, 11, 20))

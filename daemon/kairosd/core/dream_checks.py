@@ -26,7 +26,7 @@ from kairosd.core.dream_support import (
     unsaid,
     values,
 )
-from kairosd.core.duplicates import NEAR
+from kairosd.core.duplicates import NEAR, same
 from kairosd.core.events import Tier
 from kairosd.core.evidence import Evidence
 from kairosd.core.memory import (
@@ -291,7 +291,7 @@ def _supersede(operation: Operation, frame: Frame) -> Iterable[Problem]:
     rivals = [one for one in frame.generation.visible(frame.workspace) if one.id != target.id]
     if nearer := [one.id for one in rivals if _about(one, words) > NEARER * near]:
         yield Problem("I5", f"it is rather about {nearer[0]} than about {target.id}, which stays")
-    if word_set(target.text) == word_set(operation.text):
+    if same(target.text, operation.text):
         yield Problem("I9", f"it says what {target.id} says: restamp it instead")
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from kairosd.core.memory import CACHED, STOP_WORDS, content_words
 from kairosd.core.norms import norm
-from kairosd.core.secrets import PLACEHOLDER, SHAPES
+from kairosd.core.secrets import PLACEHOLDER, SHAPES, is_told_secret
 
 SUPPORT = 0.6  # the share of a line's content words that its sources must hold (invariant I3)
 
@@ -168,12 +168,13 @@ def asserted(text: str) -> str:
 
 
 def _out_of_order(text: str, source: str) -> list[str]:
-    left = iter(_stem_list(source))
+    left = iter(stem_list(source))
     telling = stems(_TELLING)
-    return [word for word in _stem_list(text) if word not in telling and not any(word == each for each in left)]
+    return [word for word in stem_list(text) if word not in telling and not any(word == each for each in left)]
 
 
-def _stem_list(text: str) -> list[str]:
+def stem_list(text: str) -> list[str]:
+    """The stems of a text's words in their order, common words left out."""
     return [stem(word) for word in re.findall(r"\w+", text.casefold()) if word not in STOP_WORDS]
 
 
@@ -192,7 +193,7 @@ def secret(text: str) -> str:
         return str(found.lastgroup)
     if PLACEHOLDER.search(text) or "[secret" in text:
         return "a secret's placeholder"
-    return "a told secret" if _TOLD_SECRET.search(text) else ""
+    return "a told secret" if _TOLD_SECRET.search(text) or is_told_secret(text) else ""
 
 
 def left_out(text: str) -> str:

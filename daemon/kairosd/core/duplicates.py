@@ -1,28 +1,47 @@
 """What is told again: at the door of memory, near-duplicates become one entry (invariant I9).
 
-Two texts say the same where their words do, forms aside, their values and their yes or no. Of two wordings of one
-sentence that somebody said, the one that says all of the other stays.
+Two texts say the same where their words do, forms aside, their values and their yes or no, and nothing is turned
+round. Of two wordings of one sentence that somebody said, the one that says all of the other stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from kairosd.core.dream import Op, Operation
-from kairosd.core.dream_support import denies, nearest, stems, values
+from kairosd.core.dream_support import denies, nearest, stem_list, stems, values
 from kairosd.core.evidence import Evidence
 from kairosd.core.memory import EVERYWHERE, Entry, Generation, overlap, word_set
 
 NEAR = 0.9  # Jaccard's index from which two texts say the same (invariant I9)
+_SIGN = re.compile(r"[^\w\s.,;:!?'’\"()\[\]`*/@_-]|(?<![\w-])-(?=\d)")
+_TURNS = re.compile(r"\b(?:from|to|before|after|was|were|had|if|can)\b")
 WORDING = 0.6  # from which two texts of one sentence are wordings of it
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two texts say the same."""
+    """Whether two texts say the same: their words, forms aside, their values, and nothing turned round."""
     if denies(one) != denies(other) or values(one) != values(other):
         return False
-    return overlap(word_set(one), word_set(other)) >= NEAR or overlap(stems(one), stems(other)) >= NEAR
+    return stems(one) == stems(other) and not _is_turned(one, other)
+
+
+def _is_turned(one: str, other: str) -> bool:
+    """Whether the same words may say something else: by their order, signs, or small words.
+
+    "Spaces, not tabs" is "tabs, not spaces" turned round; "port 9090 at Hetzner" and "Hetzner, port 9090" are the same.
+    """
+    if _marks(one) != _marks(other):
+        return True
+    matters = denies(one) or len(values(one)) > 1 or bool(_TURNS.search(one.casefold()))
+    return matters and stem_list(one) != stem_list(other)
+
+
+def _marks(text: str) -> tuple[list[str], list[str]]:
+    return sorted(_SIGN.findall(text.rstrip(".!? "))), sorted(_TURNS.findall(text.casefold()))
 
 
 def fitted(operation: Operation, base: Generation, *, workspace: str, told: Mapping[str, Evidence]) -> Operation:
@@ -38,8 +57,15 @@ def fitted(operation: Operation, base: Generation, *, workspace: str, told: Mapp
     for entry in base.entries:
         if entry.key == operation.key and entry.scope == scope:
             return replace(operation, op=Op.SUPERSEDE, targets=(entry.id,))
-    for entry in visible:
-        if entry.scope == scope and _of_one_sentence(operation, entry, told=told):
+    if near := next((one for one in visible if one.scope == scope and _is_near(one.text, operation.text)), None):
+        return replace(operation, op=Op.SUPERSEDE, targets=(near.id,), key=near.key)
+    return _worded(operation, [one for one in visible if one.scope == scope], told=told)
+
+
+def _worded(operation: Operation, entries: Sequence[Entry], *, told: Mapping[str, Evidence]) -> Operation:
+    """What it is to other wordings of a sentence that it cites."""
+    for entry in entries:
+        if _of_one_sentence(operation, entry, told=told):
             if _holds(entry.text, operation.text):
                 return replace(operation, op=Op.RESTAMP, targets=(entry.id,), text="", check="")
             if _holds(operation.text, entry.text) and not needs_nothing(operation, entry, told=told):
@@ -59,7 +85,15 @@ def _of_one_sentence(operation: Operation, entry: Entry, *, told: Mapping[str, E
     if operation.kind is not entry.kind or overlap(stems(operation.text), stems(entry.text)) < WORDING:
         return False
     mine = nearest(operation.text, [told[name].text for name in operation.sources])
+    counts = Counter(stem_list(mine))
+    if any(counts[word] > 1 for word in {*stem_list(operation.text), *stem_list(entry.text)}):
+        return False  # it says them of more than one thing
     return bool(mine) and mine == nearest(entry.text, [told[name].text for name in entry.sources if name in told])
+
+
+def _is_near(one: str, other: str) -> bool:
+    """Whether they have nearly the same words, though they do not say the same: then the newer one holds."""
+    return overlap(word_set(one), word_set(other)) >= NEAR
 
 
 def _holds(one: str, other: str) -> bool:

@@ -16,7 +16,7 @@ from kairosd.core.dream_support import asserted
 from kairosd.core.events import Tier
 from kairosd.core.json import Json, JsonObject
 from kairosd.core.memory import Entry, content_words, plain, word_set
-from kairosd.core.secrets import Scrubber
+from kairosd.core.secrets import Scrubber, is_told_secret
 from kairosd.core.texts import cleaned
 
 Line = Mapping[str, Json]
@@ -79,10 +79,17 @@ NOISE: tuple[tuple[str, str], ...] = (
 _EMPTY_WORDS = re.compile(
     r"[\W_]*(?:(?:ok(?:ay)?|yes|yeah|yep|no|nope|thanks|thank(?: you)?|(?:very|so) much|a lot|please|great|perfect|nice"
     r"|good|done|fine|sure|cool|right|lgtm|ping|pong|test|hello|hi|hey|bye|heartbeat|still alive|alive|continue|proceed"
-    r"|stop|go (?:on|ahead)|carry on|try again|(?:yes )?do (?:it|that|so)|(?:well|all) done|all good|got it|i see"
+    r"|stop|go (?:on|ahead)|carry on|try again|do (?:it|that|so)|(?:well|all) done|all good|got it|i see"
     r"|(?:good|nice|great) (?:work|job|one)|(?:sounds|looks) (?:good|great|fine|right)(?: to me)?|no problem|never mind"
     r"|of course|that['’]s (?:it|all|fine|right|good|great)|good (?:morning|evening|night)"
     r"|nothing to do|up to date|already up to date)\b[\W_]*)*|[\W_]*[a-z0-9]*[\W_]*",
+    re.I,
+)
+# Of a text of one or two words: an answer, an order that is done once, or a lone token.
+_OF_THE_MOMENT = re.compile(
+    r"[\W_]*(?:(?:always|never|please|ok(?:ay)?|yes|no|hmm)\b[\W_]*)*(?:(?:approve|delete|deploy|do|ignore|merge|push"
+    r"|retry|rm|run|ship|skip|trust|try|undo|all|exactly|it|maybe|not|one|option|that|this|the (?:first|second|last)"
+    r"|makes sense|works for me|up to you|no idea|idea|later|now)\b|\d*[\W_]*$)|[\x21-\x3c\x3e-\x7e]+$",
     re.I,
 )
 _SHELL_NOISE = re.compile(
@@ -258,8 +265,11 @@ def _unusable(found: Evidence, told: _Told, *, scrub: Scrubber) -> str:
     if scrub(found.text).found:
         return "secret"
     words = frozenset(content_words(found.text))
-    told_short = found.tier is Tier.OWNER and words and asserted(found.text)
-    if _EMPTY_WORDS.fullmatch(found.text) or (len(words) < _LEAST_WORDS and not told_short):
+    short = len(words) < _LEAST_WORDS
+    if short and is_told_secret(found.text):
+        return "secret"
+    lasts = found.tier is Tier.OWNER and words and asserted(found.text) and not _OF_THE_MOMENT.match(found.text)
+    if _EMPTY_WORDS.fullmatch(found.text) or (short and not lasts):
         return "noise"
     report = _PASTED if found.tier is Tier.OWNER else _REPORT
     if len(found.text.split()) <= _REPORT_WORDS and report.fullmatch(found.text):

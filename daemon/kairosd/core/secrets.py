@@ -38,6 +38,18 @@ SHAPES = re.compile(
 PLACEHOLDER = re.compile(r"\[secret: (?:Kairos's own|" + "|".join(SHAPES.groupindex) + r")\]")
 
 
+# A secret that somebody tells by its name alone, in any shape: "password hunter2", "PIN 4711".
+_TOLD = re.compile(
+    r"\W*(?:(?:the|my)\s+)?(?:\w+\s+)?(?:pass(?:word|wort|wd|phrase|code)?|pw|kennwort|pin|otp|tan|puk|secret|token|wi-?fi|wlan)"
+    r"\b\W+(?=\S*[\d!#$%&*+=?@^~])\S{4,}(?:\s+\d+)*\W*", re.IGNORECASE
+)  # fmt: skip
+
+
+def is_told_secret(text: str) -> bool:
+    """Whether a text of a few words is nothing but a secret and its name."""
+    return _TOLD.fullmatch(text) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Scrubbed:
     """A text without secrets, and how many were taken out."""

@@ -116,7 +116,7 @@ class Indexer:
             gone = set_aside(generation, archive)
             entries += [replace(of_entry(entry), aside=past.ended) for past in gone if (entry := past.entry)]
             await asyncio.to_thread(self._index.replace, Layer.MEMORY, entries, marks={MEMORY_MARK: mark})
-        hidden = digest([[past.id, *past.sources] for past in generation.history if past.entry is None])
+        hidden = _hidden(generation)
         if marks.get(FORGOTTEN_MARK) != hidden:  # whoever made it forget may have been stopped before the index
             await asyncio.to_thread(self._index.drop, forgotten(generation))
             await asyncio.to_thread(self._index.purge)
@@ -130,10 +130,12 @@ class Indexer:
         rested = {str(line.get("id")) for line in lines if line.get("kind") in RESTING}
         for name in sorted(rested & runs.keys()):
             passages += await self._transcript(runs[name])
-        hidden = set(forgotten(await asyncio.to_thread(self._memory.load)))
+        memory = await asyncio.to_thread(self._memory.load)
+        hidden = set(forgotten(memory))
         kept = [passage for passage in passages if passage.source not in hidden]
         now = {JOURNAL_MARK: str(_number(lines[-1]))}
-        return await asyncio.to_thread(self._index.put, kept, now, over={JOURNAL_MARK: after})
+        over = {JOURNAL_MARK: after, FORGOTTEN_MARK: _hidden(memory)}  # it may have been made to forget meanwhile
+        return await asyncio.to_thread(self._index.put, kept, now, over=over)
 
     async def _transcript(self, run: Run) -> list[Passage]:
         entries = await self._record.transcripts.read(run.id)
@@ -148,6 +150,11 @@ class Indexer:
             except NotFoundError:
                 continue  # of another home's journal, or long gone
         return found
+
+
+def _hidden(generation: Generation) -> str:
+    """A mark of what it was made to forget."""
+    return digest([[past.id, *past.sources] for past in generation.history if past.entry is None])
 
 
 def forgotten(generation: Generation) -> list[str]:

@@ -189,8 +189,12 @@ class MemoryFolder:
         if not changed:
             return found
         today = self._clock.now().astimezone().date()
-        older = [self._path(one) for one in self._numbers() if one < number]
-        written = Written(number, base, history, self._entries_of, lambda name: read_each(older, name))
+        # Of the present one also what an undo has left behind it: a copy of that may be open in an editor still.
+        others = [one for one in self._numbers() if one < number or (one > number and number == self._number())]
+        older = [self._path(one) for one in others]
+        written = Written(
+            number, base, history, self._entries_of, lambda name: read_each(older, name), lost=min(self._numbers()) > 1
+        )
         edits = read_edits(files, written, changed=changed, today=today)
         return replace(
             found, entries=tuple(edits.entries.values()), history=(*history, *edits.removed),

@@ -64,6 +64,7 @@ class Written:
     history: Sequence[Past]
     older: Callable[[int], Entries | None]
     copies: Callable[[str], Mapping[int, str]]
+    lost: bool = False
 
 
 def read_edits(files: Mapping[str, str], written: Written, *, changed: frozenset[str], today: date) -> Edits:
@@ -255,6 +256,8 @@ def _origin(name: str, content: str, *, written: Written) -> tuple[int | None, C
     here = {*_ID.findall(content)}
     if not like or not here or not here <= set().union(*ids.values()):
         return None, ()
+    if like[0] == min(held) and written.lost:
+        return None, ()  # it may be of one that is kept no more
     # What came with one before which others are kept no more may have come after one of those, the true one.
     before = [max((one for one in held if one < number), default=number) for number in like]
     wary = {*like, *(one for one, number in zip(before, like, strict=True) if one + 1 < number)}
