@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,9 +168,7 @@ class MemoryFolder:
         try:
             found: dict[str, Any] = json.loads((self._path(number) / MANIFEST).read_text(encoding="utf-8"))
         except ValueError as error:
-            raise StoreError(
-                f"memory: the manifest of generation {number} is damaged", fix="kairos dream undo"
-            ) from error
+            raise _damaged("manifest", number) from error
         return found
 
     def _read(self, number: int) -> Generation:
@@ -180,21 +179,16 @@ class MemoryFolder:
         try:
             history = read_history(files.get(HISTORY, ""))
         except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(
-                f"memory: the history of generation {number} is damaged", fix="kairos dream undo"
-            ) from error
+            raise _damaged("history", number) from error
         found = Generation(number, int(manifest["cursor"]), tuple(base.values()), history, digest, manifest=manifest)
         known = {*manifest["files"], *(name for name in files if name.endswith(".md"))} - {MANIFEST}
         changed = frozenset(name for name in known if _sha(files, name) != manifest["files"].get(name))
         if not changed:
             return found
-        today = self._clock.now().astimezone().date()
-        # Of the present one also what an undo has left behind it: a copy of that may be open in an editor still.
-        others = [one for one in self._numbers() if one < number or (one > number and number == self._number())]
-        older = [self._path(one) for one in others]
-        written = Written(
-            number, base, history, self._entries_of, lambda name: read_each(older, name), lost=min(self._numbers()) > 1
-        )
+        numbers, today = self._numbers(), self._clock.now().astimezone().date()
+        older = [self._path(one) for one in _beside(number, numbers, current=self._number())]
+        copies = partial(read_each, older)
+        written = Written(number, base, history, self._entries_of, copies, lost=min(numbers) > 1)
         edits = read_edits(files, written, changed=changed, today=today)
         return replace(
             found, entries=tuple(edits.entries.values()), history=(*history, *edits.removed),
@@ -298,6 +292,15 @@ class MemoryFolder:
             "lines": {entry.id: format_line(entry) for entry in generation.entries},
         }
         replace_file(folder / MANIFEST, canonical(manifest) + "\n")
+
+
+def _damaged(what: str, number: int) -> StoreError:
+    return StoreError(f"memory: the {what} of generation {number} is damaged", fix="kairos dream undo")
+
+
+def _beside(number: int, numbers: Sequence[int], *, current: int | None) -> list[int]:
+    """The generations before one; of the present one also what an undo has left: a copy of that may be open still."""
+    return [one for one in numbers if one < number or (one > number == current)]
 
 
 def _entries(manifest: Mapping[str, Any]) -> dict[str, Entry]:
