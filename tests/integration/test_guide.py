@@ -252,6 +252,14 @@ async def test_a_new_file_is_asked_for_by_its_name(setup: Setup) -> None:
     assert block.use.arguments == {"path": "hello.py"}
 
 
+async def test_a_file_too_long_to_be_looked_into_is_not_taken_for_a_new_one(setup: Setup) -> None:
+    project(setup, {"app.py": "a = 1\n", "table.py": "ROW = 1\n" * 9000})
+    setup.actor.add(*[says("", use("finish", answer="I did nothing."))] * 2)
+    async with setup.running() as bench:
+        await bench.run(await bench.tell("Write table.py, with two columns."))
+    assert "table.py" not in [prompt.block.use.arguments["path"] for prompt in setup.actor.prompts if prompt.block]
+
+
 async def test_a_file_that_may_not_be_read_is_not_shown_beside_another(setup: Setup) -> None:
     setup.workspace += '\n[[policy.rules]]\ntool = "read"\npath = "vault.py"\nverdict = "deny"\n'
     project(setup, {"app.py": "import vault\n\ndef add(a, b):\n    return a - b\n", "vault.py": "CODE = 4711\n"})

@@ -272,10 +272,15 @@ def test_a_section_goes_on_below_its_own_headings_and_no_comment_in_code_ends_it
         ("Create hello.py that prints hello.", (), "hello.py"),
         ("Write tests/test_more.py for more.py.", ("more.py",), "tests/test_more.py"),
         ("Rename app.py to base.py.", ("app.py",), ""),
-        ("Add a.py and b.py.", (), ""),
+        ("Create a.py and create b.py.", (), ""),
+        ("Add a new file called lib/hello.ts with one function.", (), "lib/hello.ts"),
+        ("Add a link to https://example.org/docs/page.html to docs/use.md.", ("docs/use.md",), ""),
+        ("Add a note on TCP/IP to docs/use.md.", ("docs/use.md",), ""),
+        ("Write Node.js examples in docs/use.md.", ("docs/use.md",), ""),
+        ("Add Node.js support to app.py.", ("app.py",), ""),
     ],
 )
 def test_which_files_a_goal_wants_changed_or_made(goal: str, changed: tuple[str, ...], new: str) -> None:
     paths = ("app.py", "more.py", "docs/use.md")
     assert (Aim(goal).to_change(paths), Aim(goal).new_file(paths)) == (changed, new)
-    assert Aim("See docs/use.md, and use.md.").absent(paths) == ()
+    assert Aim("Create use.md.").new_file(paths) == ""

@@ -52,7 +52,13 @@ _LINE = re.compile(
     r"(?P<quote>[`'\"])(?P<text>.{3,200}?)(?P=quote)(?!\w)", re.IGNORECASE
 )  # fmt: skip
 _ASIDE = re.compile(r"\b(?:which|that|because|since|as|like)\b", re.IGNORECASE)  # what follows is not to be changed
-_MAKES = re.compile(r"\b(?:add|create|make|new|write)\b[^.;]{0,40}?$", re.IGNORECASE)
+# Only what is plainly told to be made: "add a note on TCP/IP", "add Node.js support" and an address name no file.
+_NEW_FILE = re.compile(
+    r"\b(?:(?:create|generate|make|write)\s+(?:(?:an?|the|new|empty|file|script|module|tests?|page|called|named)\s+)*|"
+    r"(?:add|new)\s+(?:(?:an?|the|new|empty)\s+)*(?:file|script|module|tests?|page)\s+(?:(?:called|named|in)\s+)?)"
+    r"[`'\"]?(?:\./)?(?P<path>(?:[\w.-]+/)*[\w-]+\.\w{1,5})[`'\"]?"
+    r"(?=\s*(?:[,.;:]?\s*$|[,.;:]\s|(?:that|which|with|for|in|and|as|contain\w*|hold\w*|saying)\b))", re.IGNORECASE
+)  # fmt: skip
 _MOVES = re.compile(r"\b(?:copy|move|rename|split)\b", re.IGNORECASE)
 _MENDS = re.compile(
     r"\b(?:bugs?|broken|correct|crash\w*|errors?|fail\w*|fix\w*|green|mend|pass\w*|repair|tests?|works?|wrong)\b",
@@ -136,16 +142,16 @@ class Aim:
         """Whether something that fails shall work."""
         return _MENDS.search(self.goal) is not None
 
-    def absent(self, paths: Sequence[str]) -> tuple[str, ...]:
-        """The files that it names and that are not among `paths`."""
-        named = (found[0].removeprefix("./") for found in _PATH.finditer(self.goal))
-        return tuple(dict.fromkeys(one for one in named if not any(f"/{path}".endswith(f"/{one}") for path in paths)))
+    @property
+    def moves(self) -> bool:
+        """Whether something goes from one file to another."""
+        return _MOVES.search(self.goal) is not None
 
     def new_file(self, paths: Sequence[str]) -> str:
-        """The one file that it asks to make, "" where it asks for none."""
-        found = self.absent(paths)
-        made = found and _MAKES.search(self.goal.partition(found[0])[0]) and not _MOVES.search(self.goal)
-        return found[0] if made and len(found) == 1 else ""
+        """The one file that it asks to make and that is not among `paths`, "" where it asks for none."""
+        found = {one["path"] for one in _NEW_FILE.finditer(self.goal)}
+        absent = [one for one in found if not any(f"/{path}".endswith(f"/{one}") for path in paths)]
+        return absent[0] if len(absent) == 1 and not self.moves else ""
 
     def to_change(self, paths: Sequence[str]) -> tuple[str, ...]:
         """Those of `paths` that it asks to be changed, as far as its first words tell."""

@@ -246,11 +246,9 @@ class Guide:
             tests_itself=usable(past),
         )
         wanted = self.aim.is_change and not self._replaces and (not may_finish or (self.aim.mends and fails(past)))
-        if not wanted or turns >= GIVE_UP_TURNS:
+        if not wanted or self.aim.moves or turns >= GIVE_UP_TURNS:
             return view, None
-        new, absent = self.aim.new_file(tuple(texts)), self.aim.absent(tuple(texts))
-        if absent and absent != (new,):
-            return view, None
+        new = await asyncio.to_thread(self._new_file, texts, sight.root)
         # Not what holds a secret, or no UTF-8: a file written from what stands for it would be spoilt.
         plain = {path: text for path, text in view.known.items() if path in whole and text == texts[path]}
         shown = {path: text for path, text in plain.items() if "\ufffd" not in text}
@@ -278,6 +276,14 @@ class Guide:
 
     async def _texts(self, root: Path) -> Mapping[str, str]:
         return await asyncio.to_thread(self._read, root)
+
+    def _new_file(self, texts: Mapping[str, str], root: Path) -> str:
+        """The file to be made; not one that is only too long, or too secret, to be among `texts`."""
+        path = self.aim.new_file(tuple(texts))
+        try:
+            return "" if path and self._files.digest(root, path) is not None else path
+        except ToolError:
+            return ""
 
     def _read(self, root: Path) -> Mapping[str, str]:
         """The text files of the workspace, small ones only, without those that may hold secrets."""
