@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -373,6 +374,17 @@ async def test_a_question_is_given_no_tool_that_changes(setup: Setup) -> None:
     assert (run.state, run.result.splitlines()[0]) == (RunState.DONE_UNCHECKED, "On 8080.")
     names = {spec.name for spec in setup.actor.prompts[0].narrowed}
     assert not names & {"edit", "write", "git_commit"}
+
+
+async def test_a_question_about_the_last_commit_begins_with_it(setup: Setup) -> None:
+    project(setup, {"conf.py": "PORT = 8080\n"})
+    setup.actor.add(says("", use("finish", answer="It added conf.py.")))
+    async with setup.running() as bench:
+        run = await bench.run(await bench.tell("What changed in the last commit?"))
+        made = await calls(bench, run.id)
+    assert made == ["git_show", "finish"]
+    assert run.result.startswith("It added conf.py.")
+    assert re.search(r'commit \w+ "Begin" changed README.md, conf.py$', run.result), "what it looked at names the subject"
 
 
 async def test_an_answer_that_rests_on_nothing_twice_is_a_failure(setup: Setup) -> None:

@@ -59,6 +59,7 @@ _NEW_FILE = re.compile(
     r"[`'\"]?(?:\./)?(?P<path>(?:[\w.-]+/)*[\w-]+\.\w{1,5})[`'\"]?"
     r"(?=\s*(?:[,.;:]?\s*$|[,.;:]\s|(?:that|which|with|for|in|and|as|contain\w*|hold\w*|saying)\b))", re.IGNORECASE
 )  # fmt: skip
+_LAST_COMMIT = re.compile(r"\b(?:last|latest|newest|most recent)\s+commit\b", re.IGNORECASE)
 _MOVES = re.compile(r"\b(?:copy|move|rename|split)\b", re.IGNORECASE)
 _MENDS = re.compile(
     r"\b(?:bugs?|broken|correct|crash\w*|errors?|fail\w*|fix\w*|green|mend|pass\w*|repair|tests?|works?|wrong)\b",
@@ -101,6 +102,11 @@ class Aim:
         told = _TELLING.match(text) is not None and _WRITTEN.search(text) is None
         asks = told or _WORD_ASKS.match(text) is not None or _MARK_ASKS.match(text) is not None
         return asks and not _CHANGING.search(re.sub(r"\b(?:used|use|set|make|made|sort|format|run)\b", "", text))
+
+    @property
+    def is_about_last_commit(self) -> bool:
+        """Whether it asks what the last commit is."""
+        return self.is_question and _LAST_COMMIT.search(self.goal) is not None
 
     @property
     def is_change(self) -> bool:

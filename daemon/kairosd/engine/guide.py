@@ -75,6 +75,8 @@ class Guide:
         """The call that the daemon makes now by itself; None where it is the model's turn."""
         began, past = await self._first_texts(), past_of(talk)
         name = f"{OWN}_{talk.turn + 1}"
+        if self.aim.is_about_last_commit:  # files as they are tell nothing of it
+            return None if past else ToolUse(name, "git_show", {})
         lead = _lead(self.aim, began)
         made = [each.use.arguments.get("path") for each in past if each.own and each.use.name == "read"]
         if todo := [use for use in lead if use.arguments["path"] not in made][: LEAD_FILES - len(made)]:
