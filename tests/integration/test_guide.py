@@ -384,7 +384,7 @@ async def test_a_question_about_the_last_commit_begins_with_it(setup: Setup) -> 
         made = await calls(bench, run.id)
     assert made == ["git_show", "finish"]
     assert run.result.startswith("It added conf.py.")
-    assert re.search(r'commit \w+ "Begin" changed README.md, conf.py$', run.result), "what it looked at names the subject"
+    assert re.search(r'commit \w+ "Begin" changed README.md, conf.py$', run.result)
 
 
 async def test_an_answer_that_rests_on_nothing_twice_is_a_failure(setup: Setup) -> None:
