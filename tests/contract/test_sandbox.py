@@ -136,6 +136,26 @@ async def test_without_bubblewrap_the_reason_comes_with_the_fix(
     assert "apt install bubblewrap" in reason
 
 
+async def test_a_sandbox_that_did_not_hold_is_tried_again_later(
+    executor: ProcessExecutor, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one that was proved on a full disk, or before bubblewrap was installed."""
+    weak = Weakened(executor, without("--unshare-all"))
+    sandbox = bubblewrap.build(weak, folder=state)
+    assert await sandbox.check()
+    weak._change = list
+    assert await sandbox.check(), "once in a while is enough"
+    assert weak.launches == 1
+    monkeypatch.setattr(bubblewrap, "AGAIN_SECONDS", 0.0)
+    sandbox._again_at = 0.0
+    assert await sandbox.check() is None
+    assert (await sh(sandbox, "exit 3")).code == 3
+    weak._change = without("--unshare-all")
+    launches = weak.launches
+    assert await sandbox.check() is None, "what held is remembered"
+    assert weak.launches == launches
+
+
 async def test_no_sandbox_runs_nothing(executor: ProcessExecutor, state: Path) -> None:
     sandbox = none.build(executor, folder=state)
     assert await sandbox.check() == none.REASON

@@ -7,16 +7,18 @@ import os
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.fakes import ManualClock
 from tests.intake import RecordingIntake, deps_for
 
-from kairosd.core.events import Draft, Tier
+from kairosd.core.events import Draft, Receipt, Tier
 from kairosd.core.journal import Note
 from kairosd.core.workspaces import Workspace
-from kairosd.errors import ConfigError
+from kairosd.engine.supervise import Health, keep_running
+from kairosd.errors import ConfigError, DiskFullError
 from kairosd.system.clock import SystemClock
 from kairosd.triggers import files
 from kairosd.triggers.files import Ignored, build, draft, git_folders, survey, watch_problem
@@ -84,6 +86,35 @@ async def test_a_burst_is_one_event_and_a_start_is_none(tmp_path: Path) -> None:
     assert made.facts["count"] == 30
     assert made.facts["more"] == 10
     assert len(_paths(made)) == 20
+
+
+class Full(RecordingIntake):
+    """Takes nothing while it is `full`."""
+
+    full = False
+
+    async def submit(self, draft: Draft) -> Receipt:
+        if self.full:
+            raise DiskFullError("the database cannot be written")
+        return await super().submit(draft)
+
+
+async def test_a_change_that_could_not_be_stored_is_looked_for_again(tmp_path: Path) -> None:
+    """With the supervisor, as in the daemon."""
+    deps = deps_for(SystemClock(), workspaces=[Workspace("one", tmp_path)])
+    intake = Full(SystemClock())
+    trigger, health = build(None, replace(deps, intake=intake)), Health("files")
+    watch = Watch(intake, [])
+    task = asyncio.create_task(keep_running(trigger.run, health, clock=SystemClock()))
+    await watch.until(lambda: getattr(trigger, "watching", False))
+    assert not intake.drafts, "a start is no news"
+    intake.full = True
+    (tmp_path / "lost.py").write_text("x")
+    await watch.until(lambda: health.failures > 0)
+    intake.full = False
+    await watch.until(lambda: bool(intake.drafts))
+    task.cancel()
+    assert (intake.drafts[0].kind, intake.drafts[0].workspace) == ("reconcile", "one")
 
 
 async def test_heavy_folders_scratch_files_and_ignored_globs_do_not_wake(tmp_path: Path) -> None:

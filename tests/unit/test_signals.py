@@ -10,7 +10,7 @@ from tests.fakes import ManualClock, settle
 
 from kairosd.engine.condition import RECENT_SECONDS, Condition
 from kairosd.engine.signals import QUEUE_MAX, Alarm, Feed
-from kairosd.engine.supervise import LAST_DELAY, Health, contain, keep_running
+from kairosd.engine.supervise import LAST_DELAY, WELL_SECONDS, Health, contain, keep_running
 from kairosd.errors import StoreError
 from kairosd.ports import Update
 
@@ -95,7 +95,7 @@ async def test_a_part_that_fails_comes_back_ever_slower() -> None:
     async def part() -> None:
         starts.append(clock.monotonic())
         if len(starts) < 12:
-            raise ValueError("boom")
+            raise ExceptionGroup("two at once", [ValueError("boom"), StoreError("because of it")])
 
     async with asyncio.TaskGroup() as group:
         group.create_task(keep_running(part, health, clock=clock))
@@ -103,6 +103,24 @@ async def test_a_part_that_fails_comes_back_ever_slower() -> None:
     waits = [after - before for before, after in zip(starts, starts[1:], strict=False)]
     assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, LAST_DELAY, LAST_DELAY]
     assert (health.failures, health.last_error) == (11, "ValueError: boom")
+
+
+async def test_a_part_that_ran_well_for_long_comes_back_as_fast_as_ever() -> None:
+    clock = ManualClock()
+    starts: list[float] = []
+
+    async def part() -> None:
+        starts.append(clock.monotonic())
+        if len(starts) == 4:
+            await clock.sleep(WELL_SECONDS)
+        if len(starts) < 7:
+            raise ValueError("boom")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(keep_running(part, Health("part"), clock=clock))
+        await clock.advance(7200)
+    waits = [after - before for before, after in zip(starts, starts[1:], strict=False)]
+    assert waits == [1, 2, 4, WELL_SECONDS + 1, 2, 4]
 
 
 async def test_a_part_that_returns_is_not_started_again() -> None:

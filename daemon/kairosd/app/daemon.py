@@ -8,7 +8,7 @@ import importlib
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
 from functools import partial
@@ -32,6 +32,7 @@ from kairosd.engine.terms import Terms
 from kairosd.errors import KairosError, StoreError
 from kairosd.ports import Deps
 from kairosd.system.clock import SystemClock
+from kairosd.system.disks import FIX, short_of_room
 from kairosd.system.lock import lock_home, lock_workspace, locks_folder
 from kairosd.system.logs import start_logging
 from kairosd.system.notify import ServiceManager, watchdog_seconds
@@ -42,6 +43,7 @@ if TYPE_CHECKING:  # SQLAlchemy, FastAPI and uvicorn are imported while the sand
 
 log = logging.getLogger("kairosd")
 
+CANARY_SECONDS = 60.0  # until a sandbox that did not hold is tried again
 DOORS_SECONDS = 3.0  # for answers under way
 STOP_SECONDS = 9.0  # an ordered stop is over by then, or the process ends itself (the promise is 10 s)
 
@@ -126,14 +128,7 @@ class Daemon:
         if opened.repairs:
             text = f"the journal had to be mended at {opened.repairs} places when Kairos started"
             self._condition.set("journal_repairs", text, fix="kairos journal verify shows them", degrades=False)
-
-        def journal_problem() -> list[JsonObject]:
-            if not opened.journal.problem:
-                return []
-            text = f"the journal cannot be written: {opened.journal.problem}"
-            return [{"code": "journal", "text": text, "fix": "make room on the disk; the lines wait in the database"}]
-
-        self._condition.ask(journal_problem)
+        self._condition.ask(partial(_disk_problems, opened, (self._place.state, self._place.data)))
 
     def _lock(self, stack: AsyncExitStack) -> None:
         for folder in (self._place.state, self._place.data, self._place.run):
@@ -277,8 +272,10 @@ class Daemon:
                 await ground.stores.state.note(await self._notes.get(), self._clock.now())
 
         async def check_sandbox() -> None:
-            if reason := await outside.sandbox.check():
+            while reason := await outside.sandbox.check():
                 self._condition.set("sandbox", f"commands and git are refused: {reason}", fix="kairos doctor")
+                await self._clock.sleep(CANARY_SECONDS)
+            self._condition.clear("sandbox")
 
         self._parts.append(("author", outside.author.read))
         self._parts += [("journal notes", write_notes), ("sandbox canary", check_sandbox)]
@@ -322,6 +319,17 @@ def _controls_of(config: Config, place: wire.Home, *, reload: Callable[[], JsonO
         edit_level=lambda name, level: edit_level(config, place, name=name, level=level),
         edit_trigger=lambda name, mode: edit_trigger(config, place, name=name, mode=mode),
     )
+
+
+def _disk_problems(opened: OpenStores, folders: Sequence[Path]) -> list[JsonObject]:
+    found: list[JsonObject] = []
+    if folder := next(short_of_room(folders), None):
+        text = f"{folder[1] // 1_000_000} MB free for {folder[0]}: with none, webhooks are turned away and runs stop"
+        found.append({"code": "disk", "text": text, "fix": FIX})
+    if opened.journal.problem:
+        text = f"the journal cannot be written: {opened.journal.problem}"
+        found.append({"code": "journal", "text": text, "fix": "make room on the disk; the lines wait in the database"})
+    return found
 
 
 def _build_control(engine: Engine) -> object:

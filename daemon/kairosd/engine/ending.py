@@ -109,7 +109,9 @@ class Ending:
 
     def stuck(self, run: Run, reason: str) -> Park:
         """Asks the owner whether to try again what could not be done."""
-        approval = self._question(run, f"{reason} Try again?", bound=run.id, rule="the run cannot go on by itself")
+        approval = self._question(
+            run, f"{reason.rstrip('.')}. Try again?", bound=run.id, rule="the run cannot go on by itself"
+        )
         return Park(ParkedOn.OWNER, approval, notices=self._d.address(question_notice(approval, run)))
 
     def short(self, run: Run, wish: Wish) -> Park:

@@ -12,6 +12,7 @@ from kairosd.ports import Clock
 log = logging.getLogger("kairosd.supervise")
 
 FIRST_DELAY, LAST_DELAY = 1, 300  # seconds between restarts of a failing part
+WELL_SECONDS = 600  # after that long without a failure the delays begin from the first again
 
 
 @dataclass(slots=True)
@@ -26,17 +27,28 @@ class Health:
 
 async def keep_running(part: Callable[[], Awaitable[None]], health: Health, *, clock: Clock) -> None:
     """Runs `part` until it returns by itself or is cancelled; after an exception it is started again, ever slower."""
+    delay = 0
     while True:
+        began = clock.monotonic()
         try:
             await part()
         except Exception as error:  # one broken adapter must not end the others; it is logged and counted
             health.failures += 1
-            health.last_error = f"{type(error).__name__}: {error}"
+            health.last_error = _told(error)
             health.failed_at = clock.now()
             log.exception("%s failed (%d times)", health.name, health.failures)
         else:
             return
-        await clock.sleep(min(LAST_DELAY, FIRST_DELAY * 2 ** min(health.failures - 1, 10)))
+        well = clock.monotonic() - began >= WELL_SECONDS
+        delay = FIRST_DELAY if well or not delay else min(LAST_DELAY, 2 * delay)
+        await clock.sleep(delay)
+
+
+def _told(error: BaseException) -> str:
+    """What went wrong first, not that a group of tasks has failed."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
 
 
 async def contain(work: Callable[[], Awaitable[None]], name: str, *, failed: Callable[[str], Awaitable[None]]) -> None:

@@ -116,7 +116,7 @@ class Sandbox(Protocol):
         """
 
     async def check(self) -> str | None:
-        """Runs the canary once and remembers the answer: None = it holds, else the reason with its fix."""
+        """None = the canary held, which is remembered; else why not, with the fix: it is tried again now and then."""
 
 
 class Files(Protocol):

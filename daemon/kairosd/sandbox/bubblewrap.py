@@ -30,6 +30,7 @@ ROOT_LINKS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 LOADER = ("/etc/ld.so.cache", "/etc/alternatives")  # how programs find their libraries, and Debian its programs
 FILTER_FD, USERS_FD, GROUPS_FD, MASKS_FD = 10, 11, 12, 20
 MASKS_MAX = 500
+AGAIN_SECONDS = 10.0  # after a canary that did not hold: the disk may have been full, or bwrap missing
 PROXY_PORT = 3128
 PROXY = f"http://127.0.0.1:{PROXY_PORT}"
 # As the programs that fetch read them: both spellings, since curl wants one and others the other.
@@ -77,6 +78,7 @@ class Bubblewrap:
         self._forbidden = tuple(path.resolve() for path in (*forbidden, Path.home(), home) if path != Path("/"))
         self._checking = asyncio.Lock()
         self._checked = False
+        self._again_at = 0.0
         self._reason: SandboxError | None = None
 
     async def run(self, *jobs: Job, ended: Callable[[Outcome], None] | None = None) -> Outcome:
@@ -92,13 +94,15 @@ class Bubblewrap:
         return await self._run(*jobs, ended=ended)
 
     async def check(self) -> str | None:
-        """Runs the canary once and remembers the answer: None = it holds, else the reason with its fix."""
+        """Runs the canary until it held once: None = it holds, else the reason with its fix, for `AGAIN_SECONDS`."""
+        clock = asyncio.get_running_loop()
         async with self._checking:
-            if not self._checked:
+            if not self._checked or (self._reason is not None and clock.time() >= self._again_at):
                 try:
                     await canary.prove(self._run, self._folder)
+                    self._reason = None
                 except SandboxError as error:
-                    self._reason = error
+                    self._reason, self._again_at = error, clock.time() + AGAIN_SECONDS
                 self._checked = True
         return None if self._reason is None else str(self._reason)
 

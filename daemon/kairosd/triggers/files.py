@@ -107,6 +107,7 @@ class Files:
         self._stop = threading.Event()
         self._count = 0
         self._made_at = -REMAKE_EVERY
+        self._begun = False
         self.problem = ""
         self.watching = False
 
@@ -122,6 +123,9 @@ class Files:
         reader = await self._make()
         self.watching = True
         try:
+            if self._begun:
+                await self._report(None)  # it failed, on a full disk for one: what it saw then may never have arrived
+            self._begun = True
             while True:
                 bursts = await asyncio.to_thread(_read, reader, self._grounds, stop=self._stop)
                 if bursts is None or any(burst.remake for burst in bursts.values()):

@@ -20,12 +20,12 @@ from kairosd.executor.client import ProcessExecutor
 from kairosd.models.book import ModelBook
 from kairosd.models.deps import ModelDeps
 from kairosd.system.clock import SystemClock
+from kairosd.system.disks import FIX, LITTLE, TOO_LITTLE, free_bytes
 from kairosd.triggers.files import survey, watch_limit, watch_problem
 from kairosd.verbs.doctor_subject import Finding, Subject, fail, ok, warn
 from kairosd.verbs.model import ROLES, network_of
 
 OLDEST_PYTHON = (3, 11)
-DISK_WARN, DISK_FAIL = 2_000_000_000, 200_000_000  # bytes free
 CLOCK_SECONDS = 2.0  # more than this between wall and file system, and "newer" means nothing
 MODEL_SECONDS = 30.0
 # program: (what goes without it, whether Kairos can do without)
@@ -167,11 +167,9 @@ def watches(subject: Subject) -> Iterator[Finding]:
 def disk(subject: Subject) -> Iterator[Finding]:
     """Whether there is room: on a full disk Kairos stops acting."""
     for folder in {subject.place.state, subject.place.data}:
-        there = next(each for each in (folder, *folder.parents) if each.exists())
-        free = shutil.disk_usage(there).free
+        free = free_bytes(folder)
         words = f"{free / 1e9:.1f} GB free for {folder}"
-        fix = "kairos gc, or make room"
-        yield fail(words, fix) if free < DISK_FAIL else warn(words, fix) if free < DISK_WARN else ok(words)
+        yield fail(words, FIX) if free < TOO_LITTLE else warn(words, FIX) if free < LITTLE else ok(words)
 
 
 def clock(_: Subject) -> Iterator[Finding]:
