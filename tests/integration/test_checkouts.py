@@ -421,6 +421,8 @@ async def test_a_cancelled_making_leaves_no_checkout(world: World) -> None:
 
 async def test_what_cannot_be_checked_out_says_why(world: World) -> None:
     plain = world.root.resolve() / "plain"
+    with pytest.raises(CheckoutError, match="plain is not there"):
+        await world.checkouts().ensure(world.run, Workspace("p", plain))
     plain.mkdir()
     with pytest.raises(CheckoutError, match="edits need a git checkout"):
         await world.checkouts().ensure(world.run, Workspace("p", plain))

@@ -540,6 +540,15 @@ def test_tell_as_json_has_exactly_its_fields(server: ControlServer) -> None:
     assert json.loads(ran.out) == {"event": "e_1", "run": "r_1", "state": "done", "answer": "yes", "price": 12}
 
 
+def test_tell_says_what_it_waits_for_and_says_it_once(server: ControlServer) -> None:
+    away = Update("waiting", "m cannot be reached", {"seconds": 10})
+    server.desk.updates = [away, away, closing("ended", state="done", answer="It says hello.")]
+    ran = server.kairos("tell", "what does it say?")
+    assert ran.out == "It says hello.\n"
+    assert ran.err.count("· waiting, and trying again by itself: m cannot be reached") == 1
+    assert "waiting" not in server.kairos("tell", "--json", "what does it say?").err
+
+
 def test_tell_says_where_it_landed(server: ControlServer) -> None:
     server.desk.updates = [closing("ended", state="done", answer="Added.", branch="kairos/hello")]
     assert "git merge kairos/hello" in server.kairos("tell", "hi").out

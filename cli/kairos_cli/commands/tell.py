@@ -76,6 +76,7 @@ class _Teller:
         self._said = ""
         self._closing: Mapping[str, object] = {}
         self._kind = ""
+        self._awaited = ""  # what the run is known to wait for
 
     def take(self, update: Mapping[str, object]) -> None:
         kind, text, data = update.get("kind"), str(update.get("text") or ""), update.get("data")
@@ -91,6 +92,10 @@ class _Teller:
         elif kind == "call":
             self.end_words()
             aside(f"· {one_line(text)}", "dim")
+        elif kind == "waiting" and text != self._awaited:
+            self._awaited = text
+            self.end_words()
+            aside(f"· waiting, and trying again by itself: {one_line(text)}")
 
     def end_words(self) -> None:
         if self._said and not self._said.endswith("\n"):

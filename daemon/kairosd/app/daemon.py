@@ -327,8 +327,8 @@ def _disk_problems(opened: OpenStores, folders: Sequence[Path]) -> list[JsonObje
         text = f"{folder[1] // 1_000_000} MB free for {folder[0]}: with none, webhooks are turned away and runs stop"
         found.append({"code": "disk", "text": text, "fix": FIX})
     if opened.journal.problem:
-        text = f"the journal cannot be written: {opened.journal.problem}"
-        found.append({"code": "journal", "text": text, "fix": "make room on the disk; the lines wait in the database"})
+        fix = "nothing is lost: its lines wait in the database until they can be written"
+        found.append({"code": "journal", "text": opened.journal.problem, "fix": fix})
     return found
 
 

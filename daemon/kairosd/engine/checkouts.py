@@ -283,6 +283,8 @@ class Checkouts:
 
     async def _layout(self, workspace: Workspace) -> Layout:
         layout = await asyncio.to_thread(find_layout, self._files, workspace.path)
+        if layout is None and not await asyncio.to_thread(workspace.path.is_dir):
+            raise CheckoutError(f"{workspace.path} is not there", fix="put it back, or mount its disk")
         if layout is None:
             raise CheckoutError(
                 f"edits need a git checkout, and {workspace.path} is not the root of one",

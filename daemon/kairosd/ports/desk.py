@@ -13,7 +13,10 @@ from kairosd.ports.stores import Query
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Something a follower of a run sees: `text` (the model's words), `call`, `result`, `parked`, `ended`."""
+    """Something a follower of a run sees.
+
+    `kind` is `text` (the model's words), `call`, `result`, `waiting` (for its model), `parked` or `ended`.
+    """
 
     kind: str
     text: str
