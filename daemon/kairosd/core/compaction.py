@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from kairosd.core.messages import Message, ToolResult, ToolUse
-from kairosd.core.tokens import estimate
+from kairosd.core.tokens import estimate, estimate_text
 
 Messages = tuple[Message, ...]
 
@@ -31,7 +31,7 @@ SAID_HEAD = "What the owner said meanwhile:"
 def snip(old: Sequence[Message]) -> Messages:
     """Every long result hollowed: its first line stays, with a mark of how much is gone. Old digests go."""
     hollow = (_with_results(message, [_snipped(result) for result in message.results]) for message in old)
-    return tuple(replace(message, digest="") for message in hollow)
+    return tuple(replace(message, digest="") if message.digest else message for message in hollow)
 
 
 def microcompact(old: Sequence[Message], repeatable: Collection[str]) -> Messages:
@@ -160,8 +160,4 @@ def _lighter(made: Messages, before: Sequence[Message]) -> Messages:
 
 
 def _smaller(made: ToolResult, before: ToolResult) -> ToolResult:
-    return made if estimate((Message("user", results=(made,)),)) < estimate((_alone(before),)) else before
-
-
-def _alone(result: ToolResult) -> Message:
-    return Message("user", results=(result,))
+    return made if estimate_text(made.text) < estimate_text(before.text) else before

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import PurePosixPath
+from typing import TypeAlias
 
 # Always ask, whatever the level: what runs code later or tells who may do what (design §9).
 PROTECTED_PATHS = (
@@ -24,6 +27,9 @@ SECRET_PATHS = (
     "**/secrets.*", "**/.git-credentials",
 )  # fmt: skip
 
+Parts: TypeAlias = tuple[str, ...]
+_WILD = re.compile(r"[*?[]")
+
 
 def matches(path: str, globs: Iterable[str]) -> bool:
     """Whether `path` matches a glob. Case is ignored: file systems that ignore it would let `.ENV` through.
@@ -31,19 +37,33 @@ def matches(path: str, globs: Iterable[str]) -> bool:
     `**/` matches any folders, also none; a glob without a slash matches the file's own name, anywhere.
     """
     lowered = PurePosixPath(path.lower())
-    return any(_matches_one(lowered, glob.lower()) for glob in globs)
+    parts = lowered.parts
+    names, ends, others = _compiled(tuple(globs))
+    if names.match(lowered.name) or (parts and ends.match(parts[-1])):
+        return True
+    return any(plain.issubset(parts) and _match_parts(parts, each) for each, plain in others)
 
 
-def _matches_one(path: PurePosixPath, glob: str) -> bool:
-    if "/" not in glob:
-        return fnmatch.fnmatchcase(path.name, glob)
-    return _match_parts(path.parts, tuple(glob.split("/")))
+@lru_cache(maxsize=256)
+def _compiled(globs: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str], list[tuple[Parts, frozenset[str]]]]:
+    """Globs without a slash; those that are `**/` and one more part; the others in parts, with those that are plain."""
+    names, ends, others = [], [], []
+    for parts in (tuple(glob.lower().split("/")) for glob in globs):
+        if len(parts) == 1:
+            names.append(parts[0])
+        elif parts[:-1] == ("**",) and parts[1] != "**":
+            ends.append(parts[1])
+        else:
+            others.append((parts, frozenset(part for part in parts if not _WILD.search(part))))
+    return _any_of(names), _any_of(ends), others
 
 
-def _match_parts(parts: tuple[str, ...], globs: tuple[str, ...]) -> bool:
+def _any_of(globs: list[str]) -> re.Pattern[str]:
+    return re.compile("|".join(map(fnmatch.translate, globs)) if globs else r"(?!)")
+
+
+def _match_parts(parts: Parts, globs: Parts) -> bool:
     """All readings at once, as an automaton: tried one by one, a few `**` in a row would take for ever."""
-    if globs[:1] == ("**",) and len(globs) == 2 and globs[1] != "**":  # most are so
-        return bool(parts) and fnmatch.fnmatchcase(parts[-1], globs[1])
     reached = _onward(globs, {0})
     for part in parts:
         stayed = {at for at in reached if globs[at : at + 1] == ("**",)}
@@ -52,7 +72,7 @@ def _match_parts(parts: tuple[str, ...], globs: tuple[str, ...]) -> bool:
     return len(globs) in reached
 
 
-def _onward(globs: tuple[str, ...], reached: set[int]) -> set[int]:
+def _onward(globs: Parts, reached: set[int]) -> set[int]:
     """With the places behind each `**` that may stand for no folder."""
     found = set(reached)
     for at in reached:
