@@ -35,6 +35,14 @@ def test_what_only_the_executors_process_needs_stays_there(childs: str) -> None:
     assert childs not in _run("import sys, kairosd.executor.client; print(*sys.modules)")
 
 
+@pytest.mark.parametrize(
+    "program",
+    ["import kairosd.core.shell.plans, kairosd.core.shell.programs", "import kairosd.tools.shell as s; s.build()"],
+)
+def test_the_grammar_of_the_shell_is_loaded_at_the_first_line_only(program: str) -> None:
+    assert "tree_sitter" not in _run(f"import sys; {program}; print(*sys.modules)")
+
+
 def test_modules_that_the_libraries_only_ask_for_stay_out() -> None:
     serves = "import kairosd.http.server"
     loaded = _run(f"{CONTROL}\n{serves}\nprint(*(name for name, module in sys.modules.items() if module is not None))")

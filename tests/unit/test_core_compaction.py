@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from math import prod
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,35 +21,46 @@ SUMMARY = "Done: nothing yet. Found: the bell is in bell.py. Next: ring it."
 NAMES = ("read", "grep", "git_show", "shell", "write", "notify", "finish")
 WORDS = ("", "ok", "two\nlines", "the bell is in bell.py", "0123456789" * 30, "Glöcke " * 90)
 TIMES = 41  # how often words stand in a result, from never on
-# A call with its result is drawn as one number, and so are a step's words: part by part it would take far longer.
-calls = st.integers(0, len(NAMES) * len(WORDS) * len(WORDS) * TIMES * 2 - 1)
-steps = st.tuples(st.integers(0, len(WORDS) * 6 - 1), st.lists(calls, min_size=1, max_size=4))
-many = settings(max_examples=60, deadline=None)  # of conversations with up to 48 calls each
+# A call with its result and what is said around it is drawn as one number: part by part it would take far longer.
+# Small numbers are drawn more often, so what matters most comes first.
+SIZES = (4, 6, len(WORDS), len(NAMES), len(WORDS), TIMES, 2, len(WORDS))
+calls = st.integers(0, prod(SIZES) - 1)
+many = settings(max_examples=60, deadline=None)  # of conversations with up to 20 calls each
 
 
 def conversations(least: int = 0) -> st.SearchStrategy[Messages]:
     """Goals with whole steps, now and then a word of the owner's between two of them."""
-    return st.builds(conversation, st.sampled_from(WORDS), st.lists(steps, min_size=least, max_size=12))
+    asked = st.integers(least, 20).flatmap(lambda count: st.lists(calls, min_size=count, max_size=count))
+    return st.builds(conversation, st.sampled_from(WORDS), asked)
 
 
-def conversation(goal: str, drawn: Sequence[tuple[int, Sequence[int]]]) -> Messages:
+def conversation(goal: str, asked: Sequence[int]) -> Messages:
     made = [Message("user", f"Goal: {goal}")]
-    for number, (said, asked) in enumerate(drawn):
+    step: list[tuple[ToolUse, ToolResult]] = []
+    for number, code in enumerate(asked):
+        joins, by_the_way, said, *call = parts(code)
         # Some servers count the ids of each turn from 0: only the step tells which result belongs to which call.
-        pairs = [exchange(f"call_{each}", code, path=f"{number}.py") for each, code in enumerate(asked)]
-        uses, results = (tuple(each) for each in zip(*pairs, strict=True))
-        by_the_way, words = divmod(said, len(WORDS))
-        made += [Message("assistant", WORDS[words], uses), Message("user", results=results)]
-        if by_the_way == 0:
+        step.append(exchange(f"call_{len(step)}", call, path=f"{number}.py"))
+        if joins and len(step) < 4 and number + 1 < len(asked):
+            continue
+        uses, results = (tuple(each) for each in zip(*step, strict=True))
+        made += [Message("assistant", WORDS[said], uses), Message("user", results=results)]
+        if by_the_way == 1:
             made.append(Message("user", f"by the way, {number}"))
+        step = []
     return tuple(made)
 
 
-def exchange(identifier: str, code: int, *, path: str) -> tuple[ToolUse, ToolResult]:
-    code, name = divmod(code, len(NAMES))
-    code, content = divmod(code, len(WORDS))
-    code, text = divmod(code, len(WORDS))
-    error, times = divmod(code, TIMES)
+def parts(code: int) -> list[int]:
+    found = []
+    for size in SIZES:
+        code, part = divmod(code, size)
+        found.append(part)
+    return found
+
+
+def exchange(identifier: str, call: Sequence[int], *, path: str) -> tuple[ToolUse, ToolResult]:
+    name, text, times, error, content = call
     use = ToolUse(identifier, NAMES[name], {"path": path, "content": WORDS[content]})
     return use, ToolResult(identifier, WORDS[text] * times, bool(error))
 

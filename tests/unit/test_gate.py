@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.phrases import phrases
 
 from kairosd.core.events import Tier
 from kairosd.core.json import JsonObject
@@ -119,32 +120,19 @@ def test_the_owners_allow_list_replaces_what_kairos_knows() -> None:
     assert ruling("look a.txt", policy=Policy(allow=())) is Ruling.ASK
 
 
-WORDS = st.sampled_from(
-    [
-        "look",
-        "build",
-        "change",
-        "anything",
-        "strange",
-        "-l",
-        "-x",
-        "a.txt",
-        ".env",
-        ".git/config",
-        "../x",
-        "/app/b",
-        "all",
-    ]
-)
-LINES = st.lists(st.lists(WORDS, min_size=1, max_size=4).map(" ".join), min_size=1, max_size=3)
-PREFIXES = st.lists(st.lists(WORDS, min_size=1, max_size=3).map(tuple), max_size=2).map(tuple)
+WORDS = (
+    "look", "build", "change", "anything", "strange", "-l", "-x", "a.txt", ".env", ".git/config", "../x", "/app/b",
+    "all",
+)  # fmt: skip
+LINES = st.lists(phrases(WORDS, most=4).map(" ".join), min_size=1, max_size=3)
+PREFIXES = st.lists(phrases(WORDS, most=3), max_size=2).map(tuple)
 RULES = st.lists(
     st.builds(
         Rule,
         st.sampled_from(Ruling),
         st.sampled_from(["", "shell", "read"]),
         st.sampled_from(["", "*.txt"]),
-        st.lists(WORDS, max_size=2).map(tuple),
+        phrases(WORDS, least=0, most=2),
     ),
     max_size=2,
 ).map(tuple)
@@ -172,7 +160,7 @@ def test_a_higher_level_and_a_better_tier_are_never_stricter(lines: list[str], p
 
 
 @settings(max_examples=60, deadline=None)
-@given(LINES, WORDS, POLICIES, st.sampled_from(Level))
+@given(LINES, st.sampled_from(WORDS), POLICIES, st.sampled_from(Level))
 def test_a_denied_program_never_runs(lines: list[str], program: str, policy: Policy, level: Level) -> None:
     if any(line.split()[0] == program for line in lines):
         denied = replace(policy, deny=(*policy.deny, (program,)))

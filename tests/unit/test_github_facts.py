@@ -151,12 +151,12 @@ def test_the_workspace_is_found_by_its_repository_in_any_case() -> None:
 KEYS = sorted({part for table in (FACTS, TEXTS) for row in table.values() for part in row.replace("=", " ").split()})
 WORDS = sorted({word for key in KEYS for word in key.replace("~", ".").split(".")} | {"commits", "labels", "sender"})
 LEAVES = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.just("\ud800\x00"), st.just("OWNER")
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.just("\ud800\x00"), st.just("OWNER")
 )
 NESTED = st.recursive(
     LEAVES,
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(WORDS), inner, max_size=5)),
-    max_leaves=12,
+    max_leaves=8,
 )
 
 

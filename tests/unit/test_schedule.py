@@ -86,15 +86,20 @@ def scan(cron: str, zone: ZoneInfo, start: datetime, end: datetime) -> list[date
     return sorted(moment for moment in found if start < moment <= end)
 
 
-def field(low: int, high: int) -> st.SearchStrategy[str]:
+def items(low: int, high: int) -> st.SearchStrategy[str]:
     number = st.integers(low, high)
     span = st.tuples(number, number).map(sorted).map(lambda pair: f"{pair[0]}-{pair[1]}")
     step = st.integers(1, high).map(str)
     item = st.one_of(number.map(str), span, st.tuples(span, step).map("/".join), step.map(lambda number: f"*/{number}"))
-    return st.one_of(st.just("*"), st.lists(item, min_size=1, max_size=3).map(",".join))
+    return st.lists(item, min_size=1, max_size=3).map(",".join)
 
 
-CRONS = st.tuples(field(0, 59), field(0, 23), field(1, 31), field(1, 12), field(0, 7)).map(" ".join)
+def field(low: int, high: int) -> st.SearchStrategy[str]:
+    return st.just("*") | items(low, high)
+
+
+# A bare star for the minute takes far longer than all others, and is what `*/1` is: by example is enough.
+CRONS = st.tuples(items(0, 59), field(0, 23), field(1, 31), field(1, 12), field(0, 7)).map(" ".join)
 
 
 @settings(deadline=None, max_examples=12)
@@ -105,6 +110,9 @@ CRONS = st.tuples(field(0, 59), field(0, 23), field(1, 31), field(1, 12), field(
 @example("15 1 * * *", NEW_YORK, True, 0)
 @example("45 1 * * *", LORD_HOWE, True, 0)
 @example("5 */2 25 * 0", BERLIN, True, 0)
+@example("* */8 * * *", LORD_HOWE, True, 0)
+@example("* 2 * * *", BERLIN, False, 0)
+@example("4,13,27,36,41,50 * * * *", NEW_YORK, True, 0)  # at each seam of the slices
 def test_every_due_minute_and_no_other(cron: str, zone: ZoneInfo, autumn: bool, shift: int) -> None:
     day = CHANGES[zone][autumn] + timedelta(days=shift)
     start = datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC) - timedelta(minutes=1)
@@ -154,8 +162,9 @@ def test_wildcard_hours_keep_to_real_time() -> None:
 )
 def test_names_mean_their_numbers(text: str, plain: str) -> None:
     start, end = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 12, 31, tzinfo=UTC)
-    assert [fire.due for fire in fires(job(text), start, end)] == [fire.due for fire in fires(job(plain), start, end)]
-    assert fires(job(text), start, end)
+    found = [fire.due for fire in fires(job(text), start, end)]
+    assert found == [fire.due for fire in fires(job(plain), start, end)]
+    assert found
 
 
 @pytest.mark.parametrize(

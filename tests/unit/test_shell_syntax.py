@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -301,12 +298,6 @@ def test_an_argv_is_one_program_with_these_words() -> None:
 def test_an_argv_that_no_program_could_be_given_is_refused(argv: list[str]) -> None:
     with pytest.raises(ShellFormError):
         plan_of(argv)
-
-
-def test_plans_and_programs_do_not_load_the_parser() -> None:
-    code = "import sys, kairosd.core.shell.plans, kairosd.core.shell.programs; sys.exit('tree_sitter' in sys.modules)"
-    daemon = Path(__file__).resolve().parents[2] / "daemon"
-    subprocess.run([sys.executable, "-c", code], cwd=daemon, check=True)
 
 
 @pytest.mark.parametrize("line", ["%1", "%{", "ab \n%{", "ab && %{x", "%*"])

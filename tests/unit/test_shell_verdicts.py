@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.phrases import phrases
 
 from kairosd.core.levels import Opinion, Permission, Ruling
 from kairosd.core.policy import Policy, Rule, worst
@@ -321,30 +322,12 @@ def test_the_permission_a_command_needs(line: str, permission: Permission) -> No
     assert permission_of(use, allowed_by_owner(policy, command, use=use)) is permission
 
 
-words = st.sampled_from(
-    [
-        "ls",
-        "cat",
-        "rm",
-        "git",
-        "log",
-        "push",
-        "env",
-        "bash",
-        "-c",
-        "-r",
-        "-rf",
-        "--",
-        "a.txt",
-        "../x",
-        "/etc",
-        "find",
-        ".",
-    ]
-    + ["-exec", "python", "-m", "pytest", "xargs", "sudo", "rm x", "ls; rm x", "/bin/rm", "./rm", "timeout", "5"]
-)
-argvs = st.lists(words, min_size=1, max_size=6)
-prefixes = st.lists(words, min_size=1, max_size=2).map(tuple)
+words = (
+    "ls", "cat", "rm", "git", "log", "push", "env", "bash", "-c", "-r", "-rf", "--", "a.txt", "../x", "/etc", "find",
+    ".", "-exec", "python", "-m", "pytest", "xargs", "sudo", "rm x", "ls; rm x", "/bin/rm", "./rm", "timeout", "5",
+)  # fmt: skip
+argvs = phrases(words, most=6).map(list)
+prefixes = phrases(words, most=2)
 policies = st.builds(
     Policy,
     allow=st.none() | st.lists(prefixes, max_size=2).map(tuple),
