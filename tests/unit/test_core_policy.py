@@ -159,5 +159,6 @@ def test_narrowing_never_widens(policy: Policy, other: Policy, path: str, writes
     after = judge_rules(narrowed, "write", paths=(path,)).ruling, judge_path(narrowed, path=path, writes=writes).ruling
     assert all(late >= early for early, late in zip(before, after, strict=True))
     assert narrowed.allow == policy.allow
-    assert set(policy.deny) <= set(narrowed.deny)
-    assert set(policy.ask) <= set(narrowed.ask)
+    assert {*policy.deny, *other.deny} == set(narrowed.deny)
+    assert {*policy.ask, *other.ask} == set(narrowed.ask)
+    assert {rule for rule in other.rules if rule.ruling is not Ruling.ALLOW} <= set(narrowed.rules)

@@ -350,7 +350,8 @@ def translated(error: Exception) -> Exception:
         code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             return DiskFullError(f"the database cannot be written: {cause}", fix="make room on its disk")
-        return StoreError(f"the database refused: {cause}")
+        damaged = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        return StoreError(f"the database refused: {cause}", fix="kairos doctor database" if damaged else None)
     if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFullError(f"the disk is full: {cause}", fix="make room on its disk")
     if isinstance(cause, SQLAlchemyError):
