@@ -119,7 +119,7 @@ async def _fetch(ground: Ground, weights: Weights) -> None:
     fetching = importlib.import_module("kairosd.models.fetch")
     size = f"{weights.size / 1e9:.1f} GB" if weights.size else "size unknown"
     log.info("the local model is being fetched (%s) from %s; events wait for it", size, " or ".join(weights.sources))
-    shown = -1
+    shown = 0
 
     def progress(now: Progress) -> None:
         nonlocal shown
@@ -130,6 +130,7 @@ async def _fetch(ground: Ground, weights: Weights) -> None:
             shown = percent // 10
             log.info("%s", text)
 
+    progress(Progress(0, weights.size))
     network = network_of(ground.environment)
     source = await fetching.fetch(weights.sources, weights, deps=fetching.FetchDeps(ground.clock, progress, network))
     ground.condition.clear("model_fetch")
