@@ -98,9 +98,9 @@ def test_a_named_day_and_a_named_speaker_count() -> None:
 
 def test_a_thread_that_holds_more_of_the_question_counts() -> None:
     """One passing word in a long run of something else is less than a talk about the thing."""
-    held = {"proxy": 2.0, "port": 2.0}
+    held = ("proxy", "port")
     talk = [candidate(number, 9.5, thread="talk", length=9, held=held) for number in range(4)]
-    passing = candidate(9, 10, thread="other", length=9, held={"port": 2.0})
+    passing = candidate(9, 10, thread="other", length=9, held=("port",))
     question = Question("proxy port")
     assert ordered([passing, *talk], question, today=TODAY)[-1].number == 9
     assert ordered([passing, talk[0]], question, today=TODAY)[0].number == 0
@@ -109,10 +109,18 @@ def test_a_thread_that_holds_more_of_the_question_counts() -> None:
 
 
 def test_a_long_thread_has_it_harder() -> None:
-    held = {"port": 2.0}
-    long = [candidate(number, 10, thread="long", length=400, held=held) for number in range(3)]
-    short = [candidate(number, 10, thread="short", length=8, held=held) for number in range(3, 6)]
+    long = [candidate(number, 10, thread="long", length=400, held=("port",)) for number in range(3)]
+    short = [candidate(number, 10, thread="short", length=8, held=("port",)) for number in range(3, 6)]
     assert {one.number for one in ordered([*long, *short], Question("port"), today=TODAY)[:3]} == {3, 4, 5}
+
+
+def test_a_word_of_few_threads_tells_more_of_a_thread_than_one_of_all() -> None:
+    """That every talk names the speaker is no reason to prefer the talk that names him twice."""
+    talks = [candidate(number, 10, thread=f"talk {number}", length=9, held=("bob",)) for number in range(6)]
+    again = candidate(6, 10, thread="talk 0", length=9, held=("bob",))
+    about = candidate(7, 9.7, thread="talk 7", length=9, held=("port",))
+    found = ordered([*talks, again, about], Question("bob port"), today=TODAY)
+    assert found[0].number == 7
 
 
 def test_the_thesaurus_is_of_words_that_a_search_asks_for() -> None:

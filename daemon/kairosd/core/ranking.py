@@ -8,9 +8,10 @@ passing word. Measured by bench/recall.py, at steps coarse enough to mean someth
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from math import log
 
 from kairosd.core.search import QUESTION_LENGTH, Question
 from kairosd.core.spans import Span, span_in
@@ -26,8 +27,8 @@ LENGTH_COUNTS = 0.5  # how far a thread longer than others has it harder, as `b`
 class Candidate:
     """What ordering needs to know of a passage. `score`: how well its words fit; more is better.
 
-    `held` are the question's words that it or those around it hold, with what each is worth; `length` is the number of
-    passages in its thread. Without a thread it is a thread of its own.
+    `held` are the question's words that it or those around it hold; `length` is the number of passages in its thread.
+    Without a thread it is a thread of its own.
     """
 
     number: int
@@ -37,38 +38,43 @@ class Candidate:
     at: datetime
     thread: str = ""
     length: int = 1
-    held: Mapping[str, float] | None = None
+    held: Collection[str] = ()
 
 
 def ordered(candidates: Sequence[Candidate], question: Question, *, today: date) -> list[Candidate]:
-    """The candidates with their last scores, best first, and of equally good ones the newest."""
+    """As many candidates as are asked for with their last scores, best first, and of equally good ones the newest."""
     best = max((one.score for one in candidates), default=0.0)
     if best <= 0:
-        return list(candidates)
+        return list(candidates[: question.limit])
     asked = set(question.words)
     span = span_in(question.text[:QUESTION_LENGTH], today)
     threads = _threads(candidates)
 
-    def weigh(one: Candidate) -> Candidate:
+    def weigh(one: Candidate) -> float:
         score = one.score / best * (1 - ASKS_LOSES * one.asks / 100)
         if one.speaker and one.speaker.lower() in asked:
             score += SPEAKER_GAINS
         if span is not None:
             score += _day_gain(one.at.astimezone().date(), span)
-        return replace(one, score=score * (1 + THREAD_GAINS * threads[_thread(one)]))
+        return score * (1 + THREAD_GAINS * threads[_thread(one)])
 
-    return sorted(map(weigh, candidates), key=lambda one: (-one.score, -one.at.timestamp()))
+    weighed = sorted(((weigh(one), one) for one in candidates), key=lambda each: (-each[0], -each[1].at.timestamp()))
+    return [replace(one, score=score) for score, one in weighed[: question.limit]]
 
 
 def _threads(candidates: Sequence[Candidate]) -> dict[str, float]:
-    """How much of the question each thread holds, from 0 to 1 for the one that holds most."""
+    """How much of the question each thread holds, from 0 to 1 for the one that holds most.
+
+    Here a thread is what BM25 calls a document: a word is worth the more, the fewer of the threads hold it, and always
+    something, as in Lucene's BM25Similarity.
+    """
     holding: dict[str, Counter[str]] = defaultdict(Counter)
-    worth: dict[str, float] = {}
     lengths: dict[str, int] = {}
     for one in candidates:
-        worth.update(one.held or {})
-        holding[_thread(one)].update((one.held or {}).keys())
+        holding[_thread(one)].update(one.held)
         lengths[_thread(one)] = one.length
+    spread = Counter(word for words in holding.values() for word in words)
+    worth = {word: log(1 + (len(holding) - rows + 0.5) / (rows + 0.5)) for word, rows in spread.items()}
     usual = sum(lengths.values()) / len(lengths)
     held = {
         thread: sum(worth[word] * count / (count + ENOUGH) for word, count in words.items())

@@ -2,7 +2,7 @@
 
 Each word is a query of its own, weighed by BM25 and added up. FTS5 takes a word for common when the passages around
 one often hold it; a word is as rare as the passages that say it themselves, so each word's share is set right by that.
-Two more queries bring in, for less, words that only begin alike and the kin of words (`core/thesaurus.py`).
+Words that only begin alike and the kin of words (`core/thesaurus.py`) are brought in for less.
 
 A question's cost is bounded, not hoped for: its commonest words, which say least, are left out until at most `WORK`
 rows have to be weighed. Measured with 100,000 passages (bench/recall.py).
@@ -37,9 +37,9 @@ class Matches:
     found: dict[str, Collection[int]] = field(default_factory=dict)
     worth: dict[str, float] = field(default_factory=dict)
 
-    def held(self, number: int) -> dict[str, float]:
-        """The words in or around the passage with that number, and what they are worth."""
-        return {word: self.worth[word] for word, numbers in self.found.items() if number in numbers}
+    def held(self, number: int) -> list[str]:
+        """The words in or around the passage with that number."""
+        return [word for word, numbers in self.found.items() if number in numbers]
 
 
 class Matcher:
@@ -61,18 +61,39 @@ class Matcher:
         kept, room = self._affordable(connection, words)
         for word in kept:
             found = dict(connection.execute(_FIND, (f'"{word}"',)))
-            said = sum(self._rows(connection, stem)[0] for stem in self._stems.of(word))
-            worth = self._rarity(connection, min(said, len(found)))
-            matches.found[word], matches.worth[word] = found, worth
-            _add(matches.scores, found, share=worth / self._rarity(connection, len(found)))
-        stems = {stem for word in kept for stem in self._stems.of(word)}
-        begins = {stem[:-BEGIN_CUT] for stem in stems if stem.isalpha() and len(stem) >= BEGIN_LEAST + BEGIN_CUT}
-        kin = {term: f'"{word}"' for stem in stems for term, word in _kin().get(stem, {}).items() if term not in stems}
-        for weight, terms in ((BEGINNINGS, {f"{begin}*": f'"{begin}"*' for begin in begins}), (KIN, kin)):
-            asked, room = self._within(connection, terms, room=room)
-            if asked:
-                _add(matches.scores, dict(connection.execute(_FIND, (asked,))), share=weight)
+            matches.found[word], matches.worth[word] = found, self._worth(connection, word, held=len(found))
+            _add(matches.scores, found, share=matches.worth[word] / self._rarity(connection, len(found)))
+        asked = {stem: word for word in kept for stem in self._stems.of(word)}
+        room = self._begin_alike(connection, matches, stems=asked, room=room)
+        self._stand_for(connection, matches, asked=asked, room=room)
         return matches
+
+    def _begin_alike(
+        self, connection: sqlite3.Connection, matches: Matches, *, stems: Collection[str], room: int
+    ) -> int:
+        """Adds what begins like a stem that was asked for; the rows that are left of `room`."""
+        begins = {stem[:-BEGIN_CUT] for stem in stems if stem.isalpha() and len(stem) >= BEGIN_LEAST + BEGIN_CUT}
+        terms, room = self._within(connection, {f"{begin}*" for begin in begins}, room=room)
+        if terms:
+            asked = " OR ".join(f'"{term[:-1]}"*' for term in terms)
+            _add(matches.scores, dict(connection.execute(_FIND, (asked,))), share=BEGINNINGS)
+        return room
+
+    def _stand_for(
+        self, connection: sqlite3.Connection, matches: Matches, *, asked: Mapping[str, str], room: int
+    ) -> None:
+        """Adds the kin of the words that were asked for, by stem; each is worth at most what its word is worth.
+
+        A rare kin would else count more than the word that was meant: what stands for one thing is weighed as one
+        (Pirkola, The effects of query structure and dictionary setups, SIGIR 1998).
+        """
+        kin = [(*each, word) for stem, word in asked.items() for each in _kin().get(stem, {}).items()]
+        terms, _ = self._within(connection, {term for term, _, _ in kin if term not in asked}, room=room)
+        for term, other, word in kin:
+            if term in terms:
+                found = dict(connection.execute(_FIND, (f'"{other}"',)))
+                worth = min(matches.worth[word], self._worth(connection, other, held=len(found)))
+                _add(matches.scores, found, share=KIN * worth / self._rarity(connection, len(found)))
 
     def _affordable(self, connection: sqlite3.Connection, words: Sequence[str]) -> tuple[list[str], int]:
         """The rarest words that may be asked for together, at least one, and the rows that are left of `WORK`."""
@@ -86,16 +107,16 @@ class Matcher:
             kept.append(word)
         return kept, room
 
-    def _within(self, connection: sqlite3.Connection, terms: Mapping[str, str], *, room: int) -> tuple[str, int]:
-        """A query for the rarest of `terms`, with `room` for so many rows, and the room that is left."""
-        found = []
+    def _within(self, connection: sqlite3.Connection, terms: Collection[str], *, room: int) -> tuple[set[str], int]:
+        """The rarest of `terms` that there are, with `room` for so many rows, and the room that is left."""
+        found = set()
         for rows, term in sorted((self._rows(connection, term)[1], term) for term in terms):
             if rows > room:
                 break
             if rows:
                 room -= rows
-                found.append(terms[term])
-        return " OR ".join(found), room
+                found.add(term)
+        return found, room
 
     def _rows(self, connection: sqlite3.Connection, term: str) -> tuple[int, int]:
         """Passages that say a stem, or what begins as `begin*`, themselves; and how many hold it, or a few more."""
@@ -104,6 +125,11 @@ class Matcher:
             sql = "SELECT coalesce(sum(iif(col = 'own', doc, 0)), 0), coalesce(sum(doc), 0) FROM vocabulary"
             self._spread[term] = connection.execute(f"{sql} WHERE term >= ? AND term <= ?", bounds).fetchone()
         return self._spread[term]
+
+    def _worth(self, connection: sqlite3.Connection, word: str, *, held: int) -> float:
+        """How rare a word is where it is said; `held` passages have it in or around them."""
+        said = sum(self._rows(connection, stem)[0] for stem in self._stems.of(word))
+        return self._rarity(connection, min(said, held))
 
     def _rarity(self, connection: sqlite3.Connection, rows: int) -> float:
         """BM25's weight of a word in so many passages, as FTS5 has it."""
@@ -119,31 +145,40 @@ def _add(scores: dict[int, float], found: Mapping[int, float], *, share: float) 
 
 
 class _Stems:
-    """What FTS5 makes of a word; asked of FTS5 itself."""
+    """What FTS5 makes of words; asked of FTS5 itself."""
 
     def __init__(self) -> None:
         self._connection: sqlite3.Connection | None = None
-        self.of = lru_cache(4096)(self._of)
+        self.of = lru_cache(4096)(lambda word: self.of_each([word])[word])
 
-    def _of(self, word: str) -> tuple[str, ...]:
+    def of_each(self, words: Collection[str]) -> dict[str, tuple[str, ...]]:
+        """By word: its stems, of which there are several where FTS5 sees several words."""
         if self._connection is None:
             self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
             self._connection.execute(f"CREATE VIRTUAL TABLE one USING fts5 (word, tokenize = '{TOKENS}')")
-            self._connection.execute("CREATE VIRTUAL TABLE stems USING fts5vocab (one, row)")
-        self._connection.execute("INSERT INTO one (rowid, word) VALUES (1, ?)", (word,))
-        found = tuple(term for (term,) in self._connection.execute("SELECT term FROM stems"))
-        self._connection.execute("DELETE FROM one")
+            self._connection.execute("CREATE VIRTUAL TABLE stems USING fts5vocab (one, instance)")
+        listed = list(words)
+        found: dict[str, tuple[str, ...]] = dict.fromkeys(listed, ())
+        self._connection.execute("BEGIN")
+        try:
+            self._connection.executemany("INSERT INTO one (rowid, word) VALUES (?, ?)", enumerate(listed))
+            for number, stem in self._connection.execute("SELECT doc, term FROM stems"):
+                found[listed[number]] += (stem,)
+        finally:
+            self._connection.execute("ROLLBACK")
         return found
 
 
 @lru_cache(1)
 def _kin() -> dict[str, dict[str, str]]:
     """By stem: the stems of its kin, each with the word that it is the stem of."""
-    stems = _Stems()
+    groups = thesaurus.groups()
+    stems = _Stems().of_each({word for group in groups for word in group})
     kin: dict[str, dict[str, str]] = defaultdict(dict)
-    for group in thesaurus.groups():
-        (head, first), *others = [(stems.of(word)[0], word) for word in group]
-        for stem, word in others:
+    for first, *others in groups:
+        (head,) = stems[first]
+        for word in others:
+            (stem,) = stems[word]
             kin[head][stem] = word
             kin[stem][head] = first
     return kin
