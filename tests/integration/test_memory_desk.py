@@ -376,3 +376,19 @@ async def test_what_retention_deletes_is_found_no_more(setup: Setup) -> None:
         await keeper._indexer.expire(sorted(runs))
         after = await keeper.search("staging deploy", workspace="app", filters={"layer": "transcript"})
         assert after["found"] == []
+
+
+async def test_lines_of_notes_that_begin_alike_are_all_carried_in(setup: Setup) -> None:
+    setup.workspace = "trusted = true"
+    notes = "- The staging api server listens on port 8080\n- The staging api server listens only to the proxy\n"
+    async with setup.running() as bench:
+        keeper, desk = bench.engine.memory.keeper, bench.engine.memory.desk
+        told = await keeper.carry_in(str(setup.root / "CLAUDE.md"), notes, workspace=None)
+        for name in told["proposals"]:
+            await desk.accept(name)
+        assert told["refused"] == []
+        assert len(await keeper.entries("app")) == 2
+        third = await keeper.carry_in(
+            str(setup.root / "a.md"), "The staging api server listens to nobody else", workspace=None
+        )
+        assert (len(third["proposals"]), third["refused"]) == (1, [])

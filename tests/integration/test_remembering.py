@@ -321,3 +321,54 @@ async def test_a_short_fact_of_the_owners_is_remembered(setup: Setup, text: str,
         (kept,) = await told(bench, text, use("remember", text=text, kind=kind))
         assert "trusted as owner" in kept
         assert [one.text for one in memory(bench).entries] == [text]
+
+
+async def test_long_facts_that_begin_alike_are_two(setup: Setup) -> None:
+    """I5: a key that was made up from their first words takes nothing out."""
+    texts = ["Deploy to production only on Monday after the standup with Carol",
+             "Deploy to production only on Monday needs the flag canary"]  # fmt: skip
+    async with setup.running() as bench:
+        for text in texts:
+            await told(bench, f"remember: {text}", use("remember", text=text))
+        made = memory(bench)
+        assert [one.text for one in made.entries] == texts
+        assert len({one.key for one in made.entries}) == 2
+        assert made.history == ()
+
+
+async def test_what_is_new_in_the_same_words_is_remembered(setup: Setup) -> None:
+    setup.write("docs/english.md", "x")
+    text = "Commit messages are in English, as docs/english.md says"
+    async with setup.running() as bench:
+        await told(bench, f"remember: {text}", use("remember", text=text, key="git.language"))
+        (checked,) = await told(bench, f"remember: {text}", use("remember", text=text, check="path=docs/english.md"))
+        assert "in place of" in checked
+        (wide,) = await told(bench, f"remember: {text}", use("remember", text=text, kind="user"))
+        assert "in place of" in wide
+        (entry,) = memory(bench).entries
+        assert (entry.scope, entry.kind, entry.key) == ("*", Kind.USER, "git.language")
+        assert (entry.check, entry.trust, len(entry.sources)) == ("path=docs/english.md", Tier.OWNER, 1)
+        (again,) = await told(bench, f"remember: {text}", use("remember", text=text))
+        assert "known already" in again
+        assert [one.text for one in memory(bench).entries] == [text]
+
+
+async def test_no_file_widens_or_changes_what_the_owner_said(setup: Setup) -> None:
+    text = "Commit messages are in English, as docs/english.md says"
+    setup.write("notes.md", f"{text}. It holds in all projects.")
+    async with setup.running() as bench:
+        await told(bench, f"remember: {text}", use("remember", text=text))
+        before = memory(bench)
+        for more in ({"kind": "reference"}, {"check": "path=docs/english.md"}, {"kind": "user"}):
+            _, said = await told(bench, "look", use("read", path="notes.md"), use("remember", text=text, **more))
+            assert "known already" in said
+        assert memory(bench) == before
+
+
+async def test_what_was_so_does_not_confirm_that_it_is(setup: Setup) -> None:
+    async with setup.running() as bench:
+        for text in ("Ada owns billing", "Ada owned billing"):
+            (kept,) = await told(bench, f"remember: {text}", use("remember", text=text))
+            assert "remembered as" in kept
+        await told(bench, "Ada owned search until May", use("remember", text="Ada owned search until May"))
+        assert {one.text for one in memory(bench).entries} == {"Ada owned billing", "Ada owned search until May"}

@@ -164,6 +164,12 @@ def test_kin_of_a_word_is_found_after_the_word_itself(index: SearchIndex) -> Non
     assert sources(index, "which pastimes has Bob") == ["m:2"]  # kin of kin are none
 
 
+def test_kin_is_worth_no_more_than_the_word_it_stands_for(index: SearchIndex) -> None:
+    index.put([entry(f"m:said{number}", "music again") for number in range(40)], {})
+    index.put([entry("m:kin", "guitar again"), entry("m:other", "nothing of it")], {})
+    assert sources(index, "music", limit=41)[-1] == "m:kin"
+
+
 def test_a_word_is_as_rare_as_those_who_say_it(index: SearchIndex) -> None:
     """However many stand around them: a thing said once in a talk is rarer than one that three lines tell."""
     said = [*["so it was"] * 8, "the heron came", *["well yes"] * 8]
@@ -262,3 +268,28 @@ def test_a_search_beside_a_writer_answers_from_one_state(tmp_path: Path) -> None
     writer.join()
     mine.close()
     other.close()
+
+
+def test_of_one_source_that_comes_twice_the_last_is_kept(index: SearchIndex) -> None:
+    turns = [entry("r#0", text, layer=Layer.TRANSCRIPT, thread="r") for text in ("first heron", "second heron")]
+    index.put([entry("m:1", "port 9090"), *turns, entry("m:1", "port 8080")], {})
+    assert index.counts() == {"memory": 1, "transcript": 1}
+    assert (sources(index, "9090 first"), sources(index, "8080")) == ([], ["m:1"])
+
+
+def test_of_a_whole_thread_that_got_shorter_nothing_is_left(index: SearchIndex, tmp_path: Path) -> None:
+    turns = [entry(f"r#{n}", f"quagga{n}", layer=Layer.TRANSCRIPT, thread="r", position=n) for n in range(6)]
+    other = entry("s#0", "quagga", layer=Layer.TRANSCRIPT, thread="s")
+    index.put([*turns, other], {})
+    index.put(turns[:2], {}, whole=["r"])
+    assert sources(index, "quagga5 quagga3 quagga2") == [], "not by what stood beside those that are left either"
+    assert index.counts() == {"transcript": 3}
+    index.put([], {}, whole=["r"])
+    assert index.counts() == {"transcript": 1}
+
+
+def test_every_passage_of_a_layer_is_looked_at(index: SearchIndex) -> None:
+    index.put([entry(f"j{number}", "heron", layer=Layer.JOURNAL, scope=f"w{number}") for number in range(300)], {})
+    index.put([entry("m:1", "heron")], {})
+    assert len(index.saying([Layer.JOURNAL], lambda passage: "heron" in passage.text)) == 300
+    assert index.saying([Layer.JOURNAL], lambda passage: passage.scope == "w7") == ["j7"]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.dreams import MEMORY, entry, generation, told
 
-from kairosd.core.dream_dates import relative, resolved
+from kairosd.core.dream_dates import relative, resolved, settled
 from kairosd.core.events import Tier
 from kairosd.core.memory import (
     Entry,
@@ -269,12 +269,28 @@ def test_no_text_forges_a_mark(text: str, scope: str) -> None:
         ("the day before yesterday", "2026-11-18"), ("today and tomorrow", "2026-11-20 and 2026-11-21"),
         ("three days ago", "2026-11-17"), ("2 weeks ago", "2026-11-06"), ("in a week", "2026-11-27"),
         ("last Friday", "2026-11-13"), ("next Monday", "2026-11-23"), ("last Monday", "2026-11-16"),
+        ("it moved yesterday.", "it moved on 2026-11-19."), ("see today's build", "see 2026-11-20's build"),
+        ("it was moved (yesterday)", "it was moved (2026-11-19)"), ("it moved two days ago", "it moved on 2026-11-18"),
         ("Yesterdays news", "Yesterdays news"), ("on 2026-01-01", "on 2026-01-01"),
     ],
 )  # fmt: skip
 def test_relative_days_become_the_day_they_were(text: str, wanted: str) -> None:
     assert resolved(text, date(2026, 11, 20)) == wanted  # a Friday
     assert relative(wanted) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("it changed last week", "it changed the week before 2026-11-20"),
+        ("the audit is next month", "the audit is the month after 2026-11-20"),
+        ("since last summer", "since the summer before 2026-11-20"), ("this year", "the year of 2026-11-20"),
+        ("two months ago", "two months before 2026-11-20"), ("recently", "recently"), ("currently", "currently"),
+    ],
+)  # fmt: skip
+def test_spans_of_time_can_be_told_from_the_day_they_were_named(text: str, wanted: str) -> None:
+    assert settled(text, date(2026, 11, 20)) == wanted
+    assert relative(wanted) == ("" if wanted != text else text)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from kairosd.core.dream import Op, Operation, apply, mark_stale, read_answer, re
 from kairosd.core.dream_audit import audit, sound
 from kairosd.core.dream_checks import examine, problems_of
 from kairosd.core.events import Tier
-from kairosd.core.memory import HAND, Generation, Kind, Past, format_line
+from kairosd.core.memory import HAND, Generation, Kind, Past, format_line, key_of
 
 # name: (the invariant that must catch it, the operation)
 FAULTS: dict[str, tuple[str, Operation]] = {
@@ -347,6 +347,27 @@ def test_what_was_forgotten_is_not_added_under_the_key_that_code_gives_it() -> N
     (made,) = set(examine([wish], around).generation.entries) - set(generation().entries)
     forgotten = generation(history=(Past(made.id, None, LATER, "forgotten"),))
     assert [str(one) for one in problems_of(wish, replace(around, generation=forgotten))] == ["I2: it was forgotten"]
+
+
+def test_what_was_forgotten_is_not_added_under_a_key_that_code_had_to_number() -> None:
+    text = RIGHT["add"].text
+    around = frame([entry("aaaa0001", key_of(text), "Something else altogether.")])
+    wish = changed("add", key="")
+    made = examine([wish], around).generation.entries[-1]
+    assert made.key == f"{key_of(text)}-2"
+    forgotten = replace(around.generation, history=(Past(made.id, None, LATER, "forgotten"),))
+    assert [str(one) for one in problems_of(wish, replace(around, generation=forgotten))] == ["I2: it was forgotten"]
+
+
+def test_what_comes_to_hold_everywhere_may_be_known_in_another_workspace() -> None:
+    """I22: a dream of one cannot see it there, and must not fail for it."""
+    text = "Commit messages are in English."
+    around = frame([entry("aaaa0001", "git.language", text, scope="lib")], [told(101, f"{text} In all projects.")])
+    done = examine([add(text, "j101", everywhere=True)], around)
+    assert len(done.accepted) == 1
+    assert audit(around.generation, done.generation, accepted=done.accepted, evidence=around.evidence.values()) == []
+    other = replace(done.generation, entries=(*done.generation.entries, entry("abcd", "x.y", text, since=LATER)))
+    assert "I9" in {one.invariant for one in sound(other)}
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
-from tests.dreams import add, entry, frame, told
+from collections.abc import Sequence
 
-from kairosd.core.dream import Op
-from kairosd.core.dream_checks import problems_of
-from kairosd.core.duplicates import fitted, same
+import pytest
+from tests.dreams import LATER, add, entry, frame, generation, op, told
+
+from kairosd.core.dream import Op, Operation, apply
+from kairosd.core.dream_checks import examine, problems_of
+from kairosd.core.duplicates import fitted, needs_nothing, same
+from kairosd.core.events import Tier
+from kairosd.core.evidence import Evidence
+from kairosd.core.memory import Entry, Kind
 
 TURNED = [
     ("Use tabs, not spaces.", "Use spaces, not tabs."),
@@ -17,11 +22,27 @@ TURNED = [
     ("The threshold of the alarm is -5", "The threshold of the alarm is 5"),
     ("The answer takes > 50 ms", "The answer takes < 50 ms"),
     ("The port was 9000", "The port is 9000"),
+    ("Ada owns billing", "Ada owned billing"),
+    ("Ada owns billing", "Ada will own billing"),
+    ("Alice manages Bob", "Bob manages Alice"),
+    ("The api is called by the web", "The api called the web"),
+    ("Replication runs from Frankfurt to Dublin", "Replication runs to Frankfurt from Dublin"),
+    ("Servers in Paris back up servers in Rome", "Servers in Rome back up servers in Paris"),
+    ("Ada owns billing, Bob owns search", "Ada owns search, Bob owns billing"),
+    ("Ports of web, api: 8080, 9090", "Ports of web, api: 9090, 8080"),
+    ("Run the tests, the build, the release", "Run the release, the build, the tests"),
+    ("Ada may deploy", "Ada may not deploy"),
+    ("Ada owns billing", "Ada doesn't own billing any more"),
+    ("Ada owns billing", "Ada no longer owns billing"),
+    ("Ada owns billing", "Ada used to own billing"),
+    ("Login works with SSO", "Login works without SSO"),
 ]
 ALIKE = [
     ("Deploys run on Hetzner, port 9090.", "Deploys run on port 9090, Hetzner."),
     ("Deploys run on Hetzner.", "The deploy runs on Hetzner"),
     ("Never push to release!", "never push to release"),
+    ("Deploys are signed by Ada", "The deploy is signed by Ada."),
+    ("It needs Python", "They need Python"),
 ]
 
 
@@ -45,3 +66,167 @@ def test_what_the_owner_turns_round_takes_the_place_of_what_was_said(before: str
     made = fitted(operation, given.generation, workspace="app", told=given.evidence)
     assert (made.op, made.targets, made.key) == (Op.SUPERSEDE, ("aaaa0001",), "a.key")
     assert "I9" not in {problem.invariant for problem in problems_of(made, given)}
+
+
+def fit(
+    text: str, known: Sequence[Entry], *evidence: Evidence, **more: object
+) -> tuple[Operation, dict[str, Evidence], Entry | None]:
+    """What an addition by these words is to those that are known, and what comes of it where it may be done."""
+    cited = {one.source: one for one in evidence or (told(101, text),)}
+    operation = add(text, *cited, **{"key": "", **more})  # type: ignore[arg-type]
+    made = fitted(operation, generation(known), workspace="app", told=cited)
+    done = examine([made], frame(known, cited.values()))
+    fresh = [one for one in done.generation.entries if one not in known]
+    return made, cited, fresh[0] if fresh else None
+
+
+LONG = [
+    "Deploy to production only on Monday after the standup with Carol.",
+    "Deploy to production only on Monday needs the flag canary.",
+]
+
+
+@pytest.mark.parametrize("key", ["note.deploy-production-only-monday", "deploy.day"])
+def test_what_begins_with_the_same_words_is_another_fact(key: str) -> None:
+    """I5: a key that nobody gave is no claim that both are about one thing."""
+    known = [entry("aaaa0001", key, LONG[0])]
+    made, _, fresh = fit(LONG[1], known)
+    assert made.op is Op.ADD
+    assert fresh is not None
+    assert fresh.key != key
+    done = examine([made], frame(known, [told(101, LONG[1])])).generation
+    assert len(done.entries) == 2
+
+
+def test_long_words_leave_room_for_the_number_of_a_key() -> None:
+    links = [f"https://example.org/{'a-long-way/' * 8}{name} is the {name} board" for name in ("staging", "billing")]
+    _, _, first = fit(links[0], [])
+    assert first is not None
+    _, _, second = fit(links[1], [first])
+    assert second is not None
+    assert second.key == f"{first.key}-2"
+
+
+def test_a_key_that_was_given_is_such_a_claim() -> None:
+    known = [entry("aaaa0001", "deploy.day", LONG[0])]
+    made, _, _ = fit(LONG[1], known, key="deploy.day")
+    assert (made.op, made.targets) == (Op.SUPERSEDE, ("aaaa0001",))
+
+
+RULE = "Commit messages are in English."
+
+
+@pytest.mark.parametrize(
+    ("new", "expected"),
+    [
+        ({"everywhere": True}, {"scope": "*"}),
+        ({"kind": Kind.FEEDBACK}, {"kind": Kind.FEEDBACK}),
+        ({"check": "path=docs/english.md"}, {"check": "path=docs/english.md"}),
+    ],
+)
+def test_what_is_new_in_the_same_words_takes_effect(new: dict[str, object], expected: dict[str, object]) -> None:
+    known = [entry("aaaa0001", "git.language", RULE)]
+    said = told(101, f"{RULE} See docs/english.md, in all projects.")
+    made, cited, fresh = fit(RULE, known, said, **new)
+    assert (made.op, made.targets, made.key) == (Op.SUPERSEDE, ("aaaa0001",), "git.language")
+    assert fresh is not None
+    assert {name: getattr(fresh, name) for name in expected} == expected
+    assert (fresh.trust, fresh.sources) == (Tier.OWNER, ("j101",))
+    again, _, _ = fit(RULE, [fresh], said, **new)
+    assert again.op is Op.RESTAMP, "told a third time it is known"
+    plain, _, _ = fit(RULE, [fresh], *cited.values())
+    assert plain.op is Op.RESTAMP, "what is left out is not taken back"
+
+
+def test_what_is_known_of_it_stays_beside_what_is_new() -> None:
+    known = [entry("aaaa0001", "git.language", RULE, check="path=docs/english.md", kind=Kind.FEEDBACK)]
+    _, _, fresh = fit(RULE, known, everywhere=True)
+    assert fresh is not None
+    assert (fresh.scope, fresh.kind, fresh.check) == ("*", Kind.FEEDBACK, "path=docs/english.md")
+
+
+@pytest.mark.parametrize("new", [{"everywhere": True}, {"kind": Kind.REFERENCE}, {"check": "path=docs/english.md"}])
+def test_who_is_trusted_less_changes_nothing_by_saying_it_again(new: dict[str, object]) -> None:
+    known = [entry("aaaa0001", "git.language", RULE)]
+    said = told(101, f"{RULE} docs/english.md", tier=Tier.LOCAL)
+    made, cited, fresh = fit(RULE, known, said, **new)
+    assert made.op is Op.RESTAMP
+    assert needs_nothing(made, known[0], told=cited)
+    assert fresh is None
+
+
+def test_only_the_owners_words_widen_what_a_tool_said() -> None:
+    known = [entry("aaaa0001", "git.language", RULE, trust=Tier.LOCAL)]
+    for said, scope in ((told(101, RULE, tier=Tier.LOCAL), None), (told(101, RULE), "*")):
+        _, _, fresh = fit(RULE, known, said, everywhere=True)
+        assert (fresh.scope if fresh else None) == scope
+
+
+def test_what_the_owner_says_too_is_trusted_as_the_owners() -> None:
+    """I10: on the owner's words alone; a claim that was the stranger's does not come along."""
+    text = "Invoices go to billing@acme.example."
+    known = [entry("aaaa0001", "bill.mail", text, trust=Tier.PUBLIC, sources=("j9",), check="path=bills")]
+    made, _, fresh = fit(text, known)
+    assert made.op is Op.SUPERSEDE
+    assert fresh is not None
+    assert (fresh.trust, fresh.sources, fresh.check) == (Tier.OWNER, ("j101",), "")
+    _, _, other = fit(text, known, told(101, "Invoices go to billing."))
+    assert other is None or other.trust is Tier.PUBLIC
+
+
+def test_of_two_that_say_it_the_most_trusted_is_confirmed() -> None:
+    known = [
+        entry("aaaa0001", "a.b", "Answers are short", trust=Tier.PUBLIC),
+        entry("aaaa0002", "c.d", "Answers are short.", scope="*"),
+    ]
+    made, _, _ = fit("Answers are short", known)
+    assert (made.op, made.targets) == (Op.RESTAMP, ("aaaa0002",))
+
+
+def test_a_pinned_line_is_widened_by_a_proposal() -> None:
+    known = [entry("aaaa0001", "git.language", RULE, pinned=True)]
+    made, cited, _ = fit(RULE, known, everywhere=True)
+    assert len(examine([made], frame(known, cited.values())).held) == 1
+
+
+def test_a_dream_too_may_widen_what_it_says_again() -> None:
+    known = [entry("aaaa0001", "git.language", RULE)]
+    around = frame(known, [told(101, f"{RULE} In all projects.")])
+    wide = op(Op.SUPERSEDE, "aaaa0001", "j101", text=RULE, everywhere=True)
+    assert problems_of(wide, around) == ()
+    (made,) = apply(around.generation, wide, evidence=around.evidence, workspace="app", day=LATER).entries
+    assert made.scope == "*"
+    (told_again,) = problems_of(add(RULE, "j101", everywhere=True), around)
+    assert "supersede it" in told_again.text
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        *TURNED[:4],
+        ("Ada owns billing", "Ada owned billing."),
+        ("Ada owns billing", "Ada owned billing until May."),
+        ("Ada owns billing", "Formerly it was Ada who owns billing."),
+    ],
+)
+def test_what_says_otherwise_confirms_nothing(known: str, said: str) -> None:
+    """I5: neither in a dream that calls it a confirmation, nor by the reason why an addition is refused."""
+    around = frame([entry("aaaa0001", "a.key", known)], [told(101, said)])
+    assert "I3" in {one.invariant for one in problems_of(op(Op.RESTAMP, "aaaa0001", "j101"), around)}
+    refused = [one.text for one in problems_of(add(said, "j101"), around) if one.invariant == "I9"]
+    assert not any("restamp" in text for text in refused)
+
+
+def test_an_update_keeps_the_kind_that_nobody_changed() -> None:
+    known = [entry("aaaa0001", "code.indent", "Use tabs, not spaces.", kind=Kind.FEEDBACK)]
+    _, _, fresh = fit("Use spaces, not tabs.", known)
+    assert fresh is not None
+    assert fresh.kind is Kind.FEEDBACK
+
+
+def test_what_the_owner_turns_round_for_everywhere_takes_its_place_too() -> None:
+    known = [entry("aaaa0001", "code.indent", "Use tabs, not spaces.")]
+    made, _, fresh = fit("Use spaces, not tabs.", known, everywhere=True)
+    assert made.op is Op.SUPERSEDE
+    assert fresh is not None
+    assert fresh.scope == "*"

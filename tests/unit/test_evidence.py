@@ -189,7 +189,7 @@ def test_many_answers_in_a_row_are_looked_through_at_once() -> None:
 def test_the_owners_words_have_their_tier_and_the_day_they_were_said() -> None:
     (one,) = found(said(7, "We moved deploys to Fly.io yesterday."))
     assert (one.source, one.tier, one.workspace, one.day) == ("j7", Tier.OWNER, "app", date(2026, 11, 20))
-    assert one.text == "We moved deploys to Fly.io 2026-11-19."
+    assert one.text == "We moved deploys to Fly.io on 2026-11-19."
     east = gather([said(7, "Fly.io it is since today.")], (), scrub=Scrubber(), zone=timezone(timedelta(hours=13)))
     assert east.evidence[0].text == "Fly.io it is since 2026-11-21."
 
@@ -223,6 +223,43 @@ def test_repetitions_and_echoes_are_dropped_and_the_cursor_moves_past_all() -> N
     assert dict(made.dropped) == {"repeated": 1, "echo": 1, "noise": 1}
     (again,) = found(said(4, "The parser accepts ISO weeks."), memory=memory)
     assert again.tier is Tier.OWNER, "what the owner says again confirms it"
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ("Use tabs, not spaces.", "Use spaces, not tabs."),
+        ("The port of the api was 9000.", "The port of the api is 9000."),
+        ("Replication runs from Frankfurt to Dublin.", "Replication runs from Dublin to Frankfurt."),
+        ("The monthly budget is 30 €.", "The monthly budget is 30 $."),
+    ],
+)
+def test_the_same_words_turned_round_are_no_repetition(before: str, now: str) -> None:
+    """I5: else the older one holds."""
+    assert [one.source for one in found(said(1, before), said(2, now))] == ["j1", "j2"]
+
+
+def test_what_came_back_after_another_value_is_no_repetition() -> None:
+    texts = ["The build of main passes.", "The build of main fails.", "Tea is at four.", "The build of main passes."]
+    assert [one.source for one in found(*(said(n, text) for n, text in enumerate(texts)))] == ["j0", "j1", "j2", "j3"]
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        "The staging api of the shop listens behind the proxy in Falkenstein for health checks, on port 9191",
+        "In Falkenstein the staging api of the shop listens behind the proxy for health checks, never on 9090",
+    ],
+)
+def test_a_long_line_with_another_value_is_no_echo_of_memory(now: str) -> None:
+    known = "The staging api of the shop listens behind the proxy in Falkenstein for health checks, on port 9090"
+    memory = (entry("aaaa0001", "api.port", known),)
+
+    def run(text: str) -> dict[str, object]:
+        return dict(line(3, "run.ended", {"state": "done", "result": text}, id="r_1", tier="owner"))
+
+    assert found(run(known), memory=memory) == ()
+    assert len(found(run(now), memory=memory)) == 1
 
 
 def test_tiers_and_workspaces_are_never_mixed_in_one_question() -> None:

@@ -10,7 +10,7 @@ from tests.dreams import MEMORY, entry, generation
 from kairosd.core.dream_audit import audit
 from kairosd.core.events import Tier
 from kairosd.core.expiry import ACTIVE_MOST, LEARNED_MOST, UNCONFIRMED, expire, expiring, set_aside
-from kairosd.core.memory import HAND, Entry, Generation, Kind
+from kairosd.core.memory import HAND, Entry, Generation, Kind, key_of
 
 TODAY = date(2026, 11, 20)
 OLD = TODAY - UNCONFIRMED - timedelta(days=1)
@@ -77,3 +77,11 @@ def test_the_audit_finds_what_must_not_expire() -> None:
     assert any("at once" in one.text for one in audit(now, expire(now, many, today=TODAY), marked=[e.id for e in many]))
     silent = audit(now, expire(now, [MEMORY[3]], today=TODAY))
     assert "I2b" in {one.invariant for one in silent}, "only what the dream says it let go of"
+
+
+def test_a_key_that_was_made_up_sets_nothing_else_aside() -> None:
+    """Another thing that begins with the same words is not the newer word about this one."""
+    texts = [f"The staging api server listens {where}" for where in ("on port 8080", "to the proxy", "in Falkenstein")]
+    first, second, third = (entry(f"aaaa000{n}", key_of(text), text) for n, text in enumerate(texts))
+    gone = expire(generation([first, second, third]), [first, second], today=TODAY)
+    assert {one.id for one in set_aside(gone)} == {first.id, second.id}

@@ -139,8 +139,9 @@ def _entry(entry: Entry, generation: Generation) -> Iterable[Problem]:
             continue
         if other.key == entry.key and other.scope == entry.scope:
             yield Problem("I5", f"{entry.id} and {other.id} both have the key {entry.key}")
-        near = EVERYWHERE in (entry.scope, other.scope) or entry.scope == other.scope
-        if near and overlap(words, word_set(other.text)) >= NEAR:
+        # A dream sees no other workspace: what it lets hold everywhere may have been known in one of them before.
+        around = other.scope == EVERYWHERE and other.since <= entry.since
+        if (entry.scope == other.scope or around) and overlap(words, word_set(other.text)) >= NEAR:
             yield Problem("I9", f"{entry.id} and {other.id} say the same")
 
 

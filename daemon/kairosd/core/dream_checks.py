@@ -18,6 +18,7 @@ from kairosd.core.dream_support import (
     commands,
     foreign,
     left_out,
+    nearest,
     orders,
     secret,
     stems,
@@ -26,7 +27,7 @@ from kairosd.core.dream_support import (
     unsaid,
     values,
 )
-from kairosd.core.duplicates import NEAR, same
+from kairosd.core.duplicates import NEAR, differs, is_turned, same, says_more
 from kairosd.core.events import Tier
 from kairosd.core.evidence import Evidence
 from kairosd.core.memory import (
@@ -170,7 +171,7 @@ def _shape(operation: Operation) -> Iterable[Problem]:
         yield Problem("I18", f"{words!r} stands for a text instead of being one")
     if operation.key and not is_key(operation.key):
         yield Problem("I18", f"{operation.key[:80]!r} is no key: lower-case words with dots, such as deploy.port")
-    if operation.check and not _is_claim(operation.check):
+    if operation.check and not is_claim(operation.check):
         yield Problem("I18", f"{operation.check[:80]!r} is no check: KIND=VALUE, a path inside the workspace")
 
 
@@ -253,7 +254,9 @@ def _sourced(operation: Operation, frame: Frame) -> Iterable[Problem]:
     days = {each.day.isoformat() for each in cited}
     if made_up := foreign(operation.text, sources, also=days):
         yield Problem("I4", f"{', '.join(made_up)[:100]} is not in its sources")
-    if operation.check:
+    _, lowest = basis(operation, cited, targets=frame.targets(operation))
+    known = {one.check for one in frame.targets(operation) if one.trust >= lowest}
+    if operation.check and operation.check not in known:
         value = operation.check.partition("=")[2]
         if foreign(value, [*sources, operation.text]) or value.lower() not in " ".join(sources).lower():
             yield Problem("I4", f"the check's {value[:80]} is not in its sources")
@@ -266,16 +269,25 @@ def _duplicates(operation: Operation, frame: Frame) -> Iterable[Problem]:
     for entry in frame.generation.visible(frame.workspace):
         if entry.id in operation.targets:
             continue
-        if overlap(words, word_set(entry.text)) >= NEAR:
-            yield Problem("I9", f"{entry.id} says the same already: restamp it instead")
+        if is_turned(operation.text, entry.text):
+            yield Problem("I9", f"{entry.id} says it otherwise in the same words: supersede it")
+        elif overlap(words, word_set(entry.text)) >= NEAR or same(operation.text, entry.text):
+            yield Problem("I9", f"{entry.id} says the same already: {_instead(operation, entry)}")
         if operation.key and entry.key == operation.key and entry.scope == scope:
             yield Problem("I5", f"{entry.id} has the key {entry.key}: supersede it, or take a key for another thing")
 
 
+def _instead(operation: Operation, entry: Entry) -> str:
+    more = says_more(operation, entry, trust=entry.trust)
+    return "supersede it, for scope, kind or check are new" if more else "restamp it instead"
+
+
 def _add(operation: Operation, frame: Frame) -> Iterable[Problem]:
     scope = EVERYWHERE if operation.everywhere else frame.workspace
-    named = {new_id(scope, key, text=operation.text, taken=()) for key in (operation.key, key_of(operation.text))}
-    if any(past.entry is None and past.id in named for past in frame.generation.history):
+    done = apply(frame.generation, operation, evidence=frame.evidence, workspace=frame.workspace, day=frame.day)
+    named = (done.entries[-1].id, new_id(scope, key_of(operation.text), text=operation.text, taken=()))
+    gone = tuple(past.id for past in frame.generation.history if past.entry is None)
+    if any(name.startswith(gone) for name in named):  # an id that was given once is only ever made longer
         yield Problem("I2", "it was forgotten")
 
 
@@ -291,7 +303,8 @@ def _supersede(operation: Operation, frame: Frame) -> Iterable[Problem]:
     rivals = [one for one in frame.generation.visible(frame.workspace) if one.id != target.id]
     if nearer := [one.id for one in rivals if _about(one, words) > NEARER * near]:
         yield Problem("I5", f"it is rather about {nearer[0]} than about {target.id}, which stays")
-    if same(target.text, operation.text):
+    trust = basis(operation, cited, targets=[target])[1]
+    if same(target.text, operation.text) and not says_more(operation, target, trust=trust):
         yield Problem("I9", f"it says what {target.id} says: restamp it instead")
 
 
@@ -339,6 +352,8 @@ def _restamp(operation: Operation, frame: Frame) -> Iterable[Problem]:
     told = [each.text for each in cited]
     if support(target.text, told) < SUPPORT or foreign(target.text, told) or turned(target.text, told):
         yield Problem("I3", f"what it cites does not say what {target.id} says")
+    elif differs(nearest(target.text, told), target.text):
+        yield Problem("I3", f"what it cites says otherwise than {target.id}: supersede it")
 
 
 _RULES: Mapping[Op, Callable[[Operation, Frame], Iterable[Problem]]] = {
@@ -346,7 +361,8 @@ _RULES: Mapping[Op, Callable[[Operation, Frame], Iterable[Problem]]] = {
 }  # fmt: skip
 
 
-def _is_claim(check: str) -> bool:
+def is_claim(check: str) -> bool:
+    """Whether `check` can be looked up: in form, and as a path inside the workspace or a port that there can be."""
     kind, _, value = check.partition("=")
     if not is_check(check) or CHECK_VALUE.fullmatch(value) is None:
         return False

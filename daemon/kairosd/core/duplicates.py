@@ -1,7 +1,9 @@
 """What is told again: at the door of memory, near-duplicates become one entry (invariant I9).
 
-Two texts say the same where their words do, forms aside, their values and their yes or no, and nothing is turned
-round. Of two wordings of one sentence that somebody said, the one that says all of the other stays.
+Two texts say the same where their words do, forms aside, in their order and tense, with their values and their yes or
+no. What is new in the same words (it holds everywhere, is of another kind, can be looked up elsewhere, is said by
+somebody trusted more) takes effect, for whoever is trusted as far. Of two wordings of one sentence that somebody said,
+the one that says all of the other stays.
 """
 
 from __future__ import annotations
@@ -10,56 +12,105 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 
-from kairosd.core.dream import Op, Operation
-from kairosd.core.dream_support import denies, nearest, stem_list, stems, values
+from kairosd.core.dream import Op, Operation, basis
+from kairosd.core.dream_support import denies, nearest, stem, stem_list, stems, values
+from kairosd.core.events import Tier
 from kairosd.core.evidence import Evidence
-from kairosd.core.memory import EVERYWHERE, Entry, Generation, overlap, word_set
+from kairosd.core.memory import EVERYWHERE, STOP_WORDS, Entry, Generation, Kind, key_of, overlap, word_set
 
 NEAR = 0.9  # Jaccard's index from which two texts say the same (invariant I9)
-_SIGN = re.compile(r"[^\w\s.,;:!?'’\"()\[\]`*/@_-]|(?<![\w-])-(?=\d)")
-_TURNS = re.compile(r"\b(?:from|to|before|after|was|were|had|if|can)\b")
 WORDING = 0.6  # from which two texts of one sentence are wordings of it
+
+_BREAKS = ",;:"
+_TOKEN = re.compile(rf"\w+|[^\w\s.,;:!?'’\"()\[\]`*/@_-]|(?<![\w-])-(?=\d)|[{_BREAKS}](?=\s)")
+# Small words that turn a sentence round, and those after which "-ed" tells of no time that is over.
+_TURNS = frozenset(("from", "to", "before", "after", "by", "if", "then", "can", "will", "was", "were", "had"))
+_STATES = frozenset(("is", "are", "be", "been", "being", "has", "have"))
+_OVER = r"no longer|any ?more|used to|formerly|previously"
+_ENDED = re.compile(rf"\b(?:until|till|{_OVER})\b", re.I)
+_NO = re.compile(rf"\b(?:{_OVER}|not|no|never|cannot|without|does|did|\w+n['’]t)\b", re.I)  # what turns yes into no
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two texts say the same: their words, forms aside, their values, and nothing turned round."""
-    if denies(one) != denies(other) or values(one) != values(other):
-        return False
-    return stems(one) == stems(other) and not _is_turned(one, other)
+    """Whether two texts say the same: the same words, forms aside, in their order and tense, and the same values.
 
-
-def _is_turned(one: str, other: str) -> bool:
-    """Whether the same words may say something else: by their order, signs, or small words.
-
-    "Spaces, not tabs" is "tabs, not spaces" turned round; "port 9090 at Hetzner" and "Hetzner, port 9090" are the same.
+    "Spaces, not tabs" is "tabs, not spaces" turned round. But "Hetzner, port 9090" is "port 9090, Hetzner": a list that
+    names one value. One that names none may be of steps, and with two it is their order that says whose they are.
     """
-    if _marks(one) != _marks(other):
+    if stems(one) != stems(other) or values(one) != values(other):
+        return False
+    first, second = _words(one), _words(other)
+    if [word for word in first if word not in _BREAKS] == [word for word in second if word not in _BREAKS]:
         return True
-    matters = denies(one) or len(values(one)) > 1 or bool(_TURNS.search(one.casefold()))
-    return matters and stem_list(one) != stem_list(other)
+    begin = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
+    return len(values(one)) == 1 and _parts(first[begin:]) == _parts(second[begin:])
 
 
-def _marks(text: str) -> tuple[list[str], list[str]]:
-    return sorted(_SIGN.findall(text.rstrip(".!? "))), sorted(_TURNS.findall(text.casefold()))
+def is_turned(one: str, other: str) -> bool:
+    """Whether they have the same words but for yes and no, or nearly, and do not say the same: the newer one holds."""
+    first, second = stems(_NO.sub(" ", one)), stems(_NO.sub(" ", other))
+    near = (bool(first) and first == second) or overlap(word_set(one), word_set(other)) >= NEAR
+    return near and not same(one, other)
+
+
+def differs(said: str, text: str) -> bool:
+    """Whether `said`, which has the words of `text`, says something else: it is turned, or tells of its end.
+
+    What says all of `text` and a few words more is no such thing.
+    """
+    ended = bool(_ENDED.search(said)) and not _ENDED.search(text)
+    return ended or (is_turned(said, text) and not stems(text) < stems(said))
+
+
+def says_more(operation: Operation, entry: Entry, *, trust: Tier) -> bool:
+    """Whether an operation that says again what `entry` says, on evidence of tier `trust`, has anything new.
+
+    That is a wider scope, another kind or check, or more trust. What it leaves out is not taken back.
+    """
+    wider = operation.everywhere and entry.scope != EVERYWHERE
+    other = operation.kind not in (Kind.PROJECT, entry.kind) or operation.check not in ("", entry.check)
+    return wider or other or (trust > entry.trust and not entry.pinned)
 
 
 def fitted(operation: Operation, base: Generation, *, workspace: str, told: Mapping[str, Evidence]) -> Operation:
     """What an addition is to memory as it stands: a confirmation of the same, a successor, or itself.
 
-    `told` is the evidence that it may cite. It succeeds what has its key, and what says less of the same sentence.
+    `told` is the evidence that it may cite. It succeeds what has the key that it was given, what it turns round, and
+    what says less of the same sentence. A key made up from its first words is no claim that two things are one.
     """
+    if operation.key == key_of(operation.text):
+        operation = replace(operation, key="")
     scope = EVERYWHERE if operation.everywhere else workspace
     visible = base.visible(workspace)
-    for entry in visible:
-        if same(entry.text, operation.text):
-            return replace(operation, op=Op.RESTAMP, targets=(entry.id,), text="", check="")
+    if alike := [one for one in visible if same(one.text, operation.text)]:
+        return _again(operation, max(alike, key=lambda one: (one.scope == EVERYWHERE, one.trust)), told=told)
     for entry in base.entries:
-        if entry.key == operation.key and entry.scope == scope:
-            return replace(operation, op=Op.SUPERSEDE, targets=(entry.id,))
-    if near := next((one for one in visible if one.scope == scope and _is_near(one.text, operation.text)), None):
-        return replace(operation, op=Op.SUPERSEDE, targets=(near.id,), key=near.key)
-    return _worded(operation, [one for one in visible if one.scope == scope], told=told)
+        if operation.key and entry.key == operation.key and entry.scope == scope:
+            return _successor(operation, entry)
+    beside = [one for one in visible if operation.everywhere or one.scope == scope]
+    if near := next((one for one in beside if is_turned(one.text, operation.text)), None):
+        return _successor(operation, near)
+    return _worded(operation, beside, told=told)
+
+
+def needs_nothing(operation: Operation, entry: Entry, *, told: Mapping[str, Evidence]) -> bool:
+    """Whether `entry` is the owner's, or trusted more than what `operation` cites, which then may not touch it."""
+    return entry.pinned or entry.by_owner or _lowest(operation, entry, told=told) < entry.trust
+
+
+def _lowest(operation: Operation, entry: Entry, *, told: Mapping[str, Evidence]) -> Tier:
+    return min((told[name].tier for name in operation.sources), default=entry.trust)
+
+
+def _again(operation: Operation, entry: Entry, *, told: Mapping[str, Evidence]) -> Operation:
+    """What it is to say `entry` again: its successor where that says more and may, else a confirmation."""
+    made = _of_same(operation, entry, told=told)
+    trust = basis(made, [told[name] for name in made.sources], targets=[entry])[1]
+    if says_more(made, entry, trust=trust) and _lowest(operation, entry, told=told) >= entry.trust:
+        return made
+    return replace(operation, op=Op.RESTAMP, targets=(entry.id,), text="", check="")
 
 
 def _worded(operation: Operation, entries: Sequence[Entry], *, told: Mapping[str, Evidence]) -> Operation:
@@ -67,17 +118,25 @@ def _worded(operation: Operation, entries: Sequence[Entry], *, told: Mapping[str
     for entry in entries:
         if _of_one_sentence(operation, entry, told=told):
             if _holds(entry.text, operation.text):
-                return replace(operation, op=Op.RESTAMP, targets=(entry.id,), text="", check="")
+                return _again(replace(operation, text=entry.text), entry, told=told)
             if _holds(operation.text, entry.text) and not needs_nothing(operation, entry, told=told):
-                check = operation.check or entry.check
-                return replace(operation, op=Op.SUPERSEDE, targets=(entry.id,), key=entry.key, check=check)
+                return _of_same(operation, entry, told=told)
     return operation
 
 
-def needs_nothing(operation: Operation, entry: Entry, *, told: Mapping[str, Evidence]) -> bool:
-    """Whether `entry` is the owner's, or trusted more than what `operation` cites, which then may not touch it."""
-    cited = min((told[name].tier for name in operation.sources), default=entry.trust)
-    return entry.pinned or entry.by_owner or cited < entry.trust
+def _successor(operation: Operation, entry: Entry) -> Operation:
+    """It takes the place of `entry` under that one's key; of no other kind where it names none."""
+    kind = entry.kind if operation.kind is Kind.PROJECT else operation.kind
+    return replace(operation, op=Op.SUPERSEDE, targets=(entry.id,), key=entry.key, kind=kind)
+
+
+def _of_same(operation: Operation, entry: Entry, *, told: Mapping[str, Evidence]) -> Operation:
+    """A successor that says the same of the world: where `entry` is looked up it is too.
+
+    But not what somebody trusted less said of where: it could have the owner's word marked as wrong.
+    """
+    is_trusted = _lowest(operation, entry, told=told) <= entry.trust
+    return _successor(replace(operation, check=operation.check or (entry.check if is_trusted else "")), entry)
 
 
 def _of_one_sentence(operation: Operation, entry: Entry, *, told: Mapping[str, Evidence]) -> bool:
@@ -91,11 +150,29 @@ def _of_one_sentence(operation: Operation, entry: Entry, *, told: Mapping[str, E
     return bool(mine) and mine == nearest(entry.text, [told[name].text for name in entry.sources if name in told])
 
 
-def _is_near(one: str, other: str) -> bool:
-    """Whether they have nearly the same words, though they do not say the same: then the newer one holds."""
-    return overlap(word_set(one), word_set(other)) >= NEAR
-
-
 def _holds(one: str, other: str) -> bool:
     """Whether `one` says all that `other` says."""
     return denies(one) == denies(other) and stems(other) <= stems(one) and values(other) <= values(one)
+
+
+def _words(text: str) -> list[str]:
+    """What a text says in its order: words but for their forms, those that turn it, the past tense, signs, breaks."""
+    found: list[str] = []
+    before = ""
+    for word in _TOKEN.findall(text.casefold()):
+        if word not in STOP_WORDS or word in _TURNS:
+            is_past = word.endswith("ed") and not word.endswith("eed") and stem(word) != word and before not in _STATES
+            found.append(f"{stem(word)}-ed" if is_past else stem(word))
+        before = word
+    return found
+
+
+def _parts(words: Sequence[str]) -> list[list[str]]:
+    """What stands between the breaks, in no order."""
+    parts: list[list[str]] = [[]]
+    for word in words:
+        if word in _BREAKS:
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    return sorted(parts)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, tzinfo
 
 from kairosd.core.dream_dates import resolved
-from kairosd.core.dream_support import asserted
+from kairosd.core.dream_support import asserted, denies
 from kairosd.core.events import Tier
 from kairosd.core.json import Json, JsonObject
-from kairosd.core.memory import Entry, content_words, plain, word_set
+from kairosd.core.memory import Entry, content_words, overlap, plain, word_set
 from kairosd.core.secrets import Scrubber, is_told_secret
 from kairosd.core.texts import cleaned
 
@@ -23,6 +23,7 @@ Line = Mapping[str, Json]
 TEXT_MAX = 600  # characters of one piece of evidence
 SERIES = 3  # texts of one batch that differ in their numbers alone, and none of them is news
 ECHO = 0.9  # as much of a text in one active entry, and it says nothing new
+ABOUT = 0.5  # Jaccard's index from which two texts may be about one thing
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ def gather(
     """
     kept: list[Evidence] = []
     dropped: dict[str, int] = {}
-    seen: set[tuple[str, str, str]] = set()
+    seen: dict[tuple[str, Tier, str], int] = {}
     told = _Told(entries)
     lines = list(lines)
     taints = _taints(lines, known)
@@ -181,9 +182,12 @@ def gather(
         found = _evidence(line, taints, zone=zone)
         reason = "noise" if found is None else _unusable(found, told, scrub=scrub)
         if found is not None and not reason:
-            mark = (found.workspace, found.tier.label, " ".join(sorted(content_words(found.text))))
-            reason = "repeated" if mark in seen else ""
-            seen.add(mark)
+            # The order of words and the small ones count: "tabs, not spaces" is another thing than "spaces, not tabs".
+            mark = (found.workspace, found.tier, found.text.casefold().rstrip(".!? "))
+            if mark in seen and not _is_answer(found, kept[seen[mark] + 1 :]):
+                reason = "repeated"
+            else:
+                seen[mark] = len(kept)
         if reason or found is None:
             dropped[reason] = dropped.get(reason, 0) + 1
         else:
@@ -249,16 +253,25 @@ class _Told:
             for word in words:
                 self._places.setdefault(word, []).append(place)
 
-    def echoes(self, words: frozenset[str], workspace: str) -> bool:
-        """Whether one entry that `workspace` sees holds nearly all of `words`."""
+    def echoes(self, found: Evidence, words: frozenset[str]) -> bool:
+        """Whether one entry that its workspace sees holds nearly all of its `words`, and no other value or answer."""
         # It lacks so few of them that it holds at least one of any that many and one more: the rarest say which.
         lacking = int((1 - ECHO) * len(words)) + 1
         rarest = sorted(words, key=lambda word: len(self._places.get(word, ())))[: lacking + 1]
         near = {place for word in rarest for place in self._places.get(word, ())}
         return any(
-            entry.visible_in(workspace) and len(words & known) >= ECHO * len(words)
+            entry.visible_in(found.workspace)
+            and len(words & known) >= ECHO * len(words)
+            and all(word.isalnum() and not word.isdigit() for word in words - known)
+            and denies(entry.text) == denies(found.text)
             for entry, known in (self._entries[place] for place in near)
         )
+
+
+def _is_answer(found: Evidence, between: Iterable[Evidence]) -> bool:
+    """Whether something said since it was said before is about the same: then it holds again."""
+    words = word_set(found.text)
+    return any(one.workspace == found.workspace and overlap(words, word_set(one.text)) >= ABOUT for one in between)
 
 
 def _unusable(found: Evidence, told: _Told, *, scrub: Scrubber) -> str:
@@ -277,7 +290,7 @@ def _unusable(found: Evidence, told: _Told, *, scrub: Scrubber) -> str:
     if found.speaker == "command" and _SHELL_NOISE.search(found.text):
         return "noise"
     # The owner may say a thing again, which confirms it; what a tool or run repeats may have come from memory itself.
-    if found.tier < Tier.OWNER and told.echoes(words, found.workspace):
+    if found.tier < Tier.OWNER and told.echoes(found, words):
         return "echo"
     return ""
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 
 from kairosd.core.events import Tier
-from kairosd.core.memory import INSTRUCTING, Entry, Generation, Past, content_words, word_set
+from kairosd.core.memory import INSTRUCTING, Entry, Generation, Past, has_given_key, word_set
 
 EXPIRED = "expired"  # the reason in history
 UNCONFIRMED = timedelta(days=90)  # for so long nobody said it again: then what the owner did not tell goes
@@ -48,7 +48,7 @@ def expire(generation: Generation, gone: Iterable[Entry], *, today: date) -> Gen
 
 
 def set_aside(generation: Generation, archive: Sequence[Past] = ()) -> list[Past]:
-    """What has expired and is still the last word: nothing active says the same or has its key.
+    """What has expired and is still the last word: nothing active says the same or has the key that it was given.
 
     `archive` is what came before the generation's own history, and of that generation alone: what was archived by one
     that is undone is none of it (invariant I13). What was forgotten since is in neither.
@@ -59,11 +59,12 @@ def set_aside(generation: Generation, archive: Sequence[Past] = ()) -> list[Past
     ids = generation.ids
     for past in reversed((*(one for one in archive if one.id not in ids), *generation.history)):
         one = past.entry
-        if one is None or past.reason != EXPIRED or (one.scope, one.key) in keys:
+        if one is None or past.reason != EXPIRED or ((one.scope, one.key) in keys and has_given_key(one)):
             continue
-        if (one.scope, frozenset(content_words(one.text))) not in said:
+        if (one.scope, word_set(one.text)) not in said:
             found.append(past)
             keys.add((one.scope, one.key))
+            said.add((one.scope, word_set(one.text)))
     return found
 
 

@@ -30,6 +30,7 @@ DREAMT = ("verify", "consolidate")  # the phases of a dream that commit, as mani
 TEXT_MAX = 400  # characters of what the dream may write; the owner may write longer lines
 KEY = re.compile(r"[a-z0-9][a-z0-9_-]*(?:\.[a-z0-9][a-z0-9_-]*)*")
 KEY_MAX = 80
+NUMBER_ROOM = 8  # characters of a key made from a text that are kept for what tells it from another one's
 CACHED = 2048  # texts whose words are kept at hand: every entry is compared with every new one
 ID = re.compile(r"[0-9a-f]{4,32}")
 SOURCE = re.compile(r"j[0-9]{1,18}|hand|[edrcan]_[0-9a-z]{26}")
@@ -257,7 +258,13 @@ def is_check(check: str) -> bool:
 def key_of(text: str) -> str:
     """A key for a text that came without one: `note.` and its first content words."""
     words = [re.sub(r"[^a-z0-9]+", "-", word).strip("-") for word in content_words(text)]
-    return f"note.{'-'.join([word for word in words if word][:4])}"[:KEY_MAX].rstrip("-.") if any(words) else "note"
+    key = f"note.{'-'.join([word for word in words if word][:4])}" if any(words) else "note"
+    return key[: KEY_MAX - NUMBER_ROOM].rstrip("-.")
+
+
+def has_given_key(entry: Entry) -> bool:
+    """Whether somebody named what `entry` is about; a key made from its text is no claim that it is about one thing."""
+    return re.fullmatch(rf"{re.escape(key_of(entry.text))}(?:-\d+)?", entry.key) is None
 
 
 def new_id(scope: str, key: str, *, text: str, taken: Iterable[str]) -> str:

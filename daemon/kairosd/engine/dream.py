@@ -309,11 +309,15 @@ class Dream:
         return sound if sound.parts else replace(sound, generation=replace(base, cursor=batch.upto))
 
     def _again(self, draft: Draft, base: Generation) -> Draft:
-        """The same operations on memory as the owner left it; what touches their lines is now held for them."""
-        made = replace(draft, generation=base, parts=())
+        """The same operations on memory as the owner left it; what touches their lines is now held for them.
+
+        What rests on what they have forgotten meanwhile is left out.
+        """
+        made, hidden = replace(draft, generation=base, parts=()), set(forgotten(base))
         for group, part in draft.parts:
             wanted = [*part.accepted, *(one for one, _ in part.held)]
-            found = examine(wanted, made.frame(group, self._today()))
+            known = [one for one in wanted if not hidden.intersection(one.sources)]
+            found = examine(known, made.frame(group, self._today()))
             found = replace(found, rejected=(*part.rejected, *found.rejected))
             made = replace(made, generation=found.generation, parts=(*made.parts, (group, found)))
         return made

@@ -1,7 +1,8 @@
 """Keeps the search index up with memory, journal and transcripts: when somebody searches, never by the clock.
 
 The journal leads. Its lines are read on from where the index stands, and a line that says a run has rested or ended
-brings in that run's transcript. So an idle day costs nothing, and a broken index is only made anew.
+brings in that run's transcript. So an idle day costs nothing, and a broken index is only made anew; so is one that has
+read lines which the journal has no more, as after a crash that tore some off or where an older copy was put in place.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Protocol
 
 from kairosd.core.expiry import set_aside
 from kairosd.core.findable import of_entry, of_line, of_transcript, run_of
+from kairosd.core.forgetting import Echo
 from kairosd.core.json import Json, digest
 from kairosd.core.memory import Generation
 from kairosd.core.runs import Run
@@ -61,17 +63,20 @@ class Indexer:
         began = self._clock.monotonic()
         async with self._turn:
             marks = await asyncio.to_thread(self._index.marks)
+            lines = await self._later(mark := marks.get(JOURNAL_MARK, ""))
+            if lines is None:
+                await asyncio.to_thread(self._index.clear)
+                marks, lines = {}, await self._later(mark := "")
             await self._entries(marks)
-            mark = marks.get(JOURNAL_MARK, "")
-            while lines := await asyncio.to_thread(self._journal.after, int(mark or 0), limit=BATCH):
-                cursor = _number(lines[-1])
+            while lines:
                 if not await self._lines(lines, mark):
                     return False  # another process makes the index anew: on from where that one stands
-                mark = str(cursor)
+                mark = _mark(lines[-1])
                 if progress is not None:
-                    progress(cursor)
+                    progress(_number(mark))
                 if seconds is not None and self._clock.monotonic() - began > seconds:
                     return False
+                lines = await self._later(mark)
             if marks.get(REBUILD_MARK):
                 # Whole again, also where the one that began it was stopped: the next one begins from nothing.
                 await asyncio.to_thread(self._index.put, (), {REBUILD_MARK: ""})
@@ -91,6 +96,18 @@ class Indexer:
             pass
         return await asyncio.to_thread(self._index.counts)
 
+    async def echoes(self, texts: Sequence[str]) -> list[str]:
+        """The journal lines and turns that say one of `texts` still; none is left out, of no workspace either."""
+        while not await self.catch_up():
+            pass
+        said = [Echo(text) for text in texts]
+
+        def says(passage: Passage) -> bool:
+            day = passage.at.astimezone().date()
+            return any(one.is_in(passage.text, day) for one in said)
+
+        return await asyncio.to_thread(self._index.saying, (Layer.JOURNAL, Layer.TRANSCRIPT), says)
+
     async def drop(self, sources: Sequence[str]) -> None:
         """What was forgotten is found no more."""
         async with self._turn:
@@ -106,6 +123,13 @@ class Indexer:
     def close(self) -> None:
         """Closes the index's file; a search opens it again."""
         self._index.close()
+
+    async def _later(self, mark: str) -> Sequence[Line] | None:
+        """The journal's next lines after that of `mark`; None where it has not that line any more."""
+        if not mark:
+            return await asyncio.to_thread(self._journal.after, 0, limit=BATCH)
+        lines = await asyncio.to_thread(self._journal.after, _number(mark) - 1, limit=BATCH + 1)
+        return lines[1:] if lines and _mark(lines[0]) == mark else None
 
     async def _entries(self, marks: Mapping[str, str]) -> None:
         generation = await asyncio.to_thread(self._memory.load)
@@ -127,15 +151,15 @@ class Indexer:
         runs = await self._runs({name for line in lines if (name := run_of(line))})
         taints = {name: run.taint for name, run in runs.items()}
         passages = [passage for line in lines if (passage := of_line(line, taints)) is not None]
-        rested = {str(line.get("id")) for line in lines if line.get("kind") in RESTING}
-        for name in sorted(rested & runs.keys()):
+        rested = sorted(runs.keys() & {str(line.get("id")) for line in lines if line.get("kind") in RESTING})
+        for name in rested:
             passages += await self._transcript(runs[name])
         memory = await asyncio.to_thread(self._memory.load)
         hidden = set(forgotten(memory))
         kept = [passage for passage in passages if passage.source not in hidden]
-        now = {JOURNAL_MARK: str(_number(lines[-1]))}
+        now = {JOURNAL_MARK: _mark(lines[-1])}
         over = {JOURNAL_MARK: after, FORGOTTEN_MARK: _hidden(memory)}  # it may have been made to forget meanwhile
-        return await asyncio.to_thread(self._index.put, kept, now, over=over)
+        return await asyncio.to_thread(self._index.put, kept, now, over=over, whole=rested)
 
     async def _transcript(self, run: Run) -> list[Passage]:
         entries = await self._record.transcripts.read(run.id)
@@ -162,6 +186,10 @@ def forgotten(generation: Generation) -> list[str]:
     return [source for past in generation.history if past.entry is None for source in past.sources]
 
 
-def _number(line: Line) -> int:
-    number = line.get("seq")
-    return number if isinstance(number, int) else 0
+def _mark(line: Line) -> str:
+    """What tells a line from any other, also from one that has its number in another journal."""
+    return f"{line.get('seq')} {line.get('hash', '')}"
+
+
+def _number(mark: str) -> int:
+    return int(mark.partition(" ")[0] or 0)

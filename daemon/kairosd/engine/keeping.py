@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date
 from itertools import islice
@@ -13,6 +14,8 @@ from pathlib import Path
 from kairosd.core.dream import Op, Operation
 from kairosd.core.dream_checks import Frame, problems_of
 from kairosd.core.dream_dates import resolved
+from kairosd.core.dream_support import SUPPORT, foreign, support
+from kairosd.core.duplicates import same
 from kairosd.core.events import Tier
 from kairosd.core.evidence import Evidence
 from kairosd.core.findable import NOWHERE
@@ -28,7 +31,6 @@ from kairosd.core.memory import (
     Past,
     content_words,
     format_line,
-    key_of,
     plain,
 )
 from kairosd.core.search import Found, Layer, Question, snippet
@@ -40,8 +42,6 @@ from kairosd.errors import AmbiguousIdError, KairosError, NotFoundError, StaleMe
 from kairosd.ports import Clock, JournalLines, MemoryStore, Proposal, Stores
 
 PIN_TRIES = 5  # each after somebody else wrote in that very moment
-ECHOED = 0.8  # as much of a forgotten text in a passage, and it would say it still
-ECHOES_MOST = 50
 LEAST_WORDS, LINES_MOST = 2, 500  # of a line that is carried in, and of one file
 _HEADING, _FENCE, _BULLET = (
     re.compile(r"\s*#{1,6}\s"),
@@ -110,13 +110,20 @@ class Keeper:
     async def forget(self, identifier: str) -> JsonObject:
         """Leaves a tombstone without the text everywhere, and takes what says it still out of the index.
 
-        The journal and transcripts are records and stay as they are. Raises `NotFoundError`; `UsageError` for the start
-        of an id that is short or not the only one.
+        That is what `core/forgetting.py` knows, and the journal lines that it was learned from, whatever their words:
+        no dream learns it from them again. What is past and said the same is forgotten with it. The journal and
+        transcripts are records and stay as they are. Raises `NotFoundError`; `UsageError` for the start of an id that
+        is short or not the only one.
         """
-        name, texts = await self._known(identifier)
-        echoes = [source for text in texts for source in await self._echoes(text)]
-        count = await asyncio.to_thread(self._memory.forget, name, self._clock.now(), sources=echoes)
-        await self._indexer.drop([f"m:{name}", *echoes])
+        known = await self._known(identifier)
+        name, now = known[-1].id, self._clock.now()
+        said = {one.text for one in known} | {goal for one in known if (goal := await self._goal(one))}
+        lines = {source for one in known for source in one.sources if source[1:].isdigit()}
+        echoes = sorted(lines.union(await self._indexer.echoes(sorted(said))))
+        names = tuple(dict.fromkeys(one.id for one in known))  # its own last: what is cut short is begun again by it
+        for each in names:
+            count = await asyncio.to_thread(self._memory.forget, each, now, sources=echoes if each == name else ())
+        await self._indexer.drop([*(f"m:{each}" for each in names), *echoes])
         data: JsonObject = {"entry": name, "generations": count, "unlisted": len(echoes)}
         await self._note("memory.forgotten", data)
         return data
@@ -159,7 +166,7 @@ class Keeper:
         refused: list[JsonObject] = []
         for words in islice(_statements(text, day), LINES_MOST):
             found = Evidence(source, now, day, scope, tier, name, words)
-            operation = Operation(Op.ADD, (), (source,), key=key_of(words), text=words, reason=f"from {name}")
+            operation = Operation(Op.ADD, (), (source,), text=words, reason=f"from {name}")
             if problems := problems_of(operation, Frame(base, {source: found}, scope, day)):
                 refused.append({"text": words[:200], "problems": [one.text for one in problems]})
                 continue
@@ -223,34 +230,36 @@ class Keeper:
         past = [one.entry for one in found.history if one.entry is not None]
         return _one_of((*past, *found.entries), identifier)
 
-    async def _known(self, identifier: str) -> tuple[str, tuple[str, ...]]:
-        """The id that is meant, active or past, and every text it has had here."""
+    async def _known(self, identifier: str) -> list[Entry]:
+        """What is meant, active or past, as it ever was; before that what is past and said the same."""
         found = await self._all(undone=True)
         past = [one.entry for one in found.history if one.entry is not None]
         entry = _one_of((*past, *found.entries), identifier)
         if len(named := identifier.strip().removeprefix("m:")) < ID_LEAST and named != entry.id:
             raise UsageError(f"{named!r} is too short to forget by", fix=f"kairos memory forget m:{entry.id}")
-        return entry.id, tuple({one.text for one in (*past, *found.entries) if one.id == entry.id})
+        for kept in await asyncio.to_thread(self._memory.past):  # an undone one may hold it under another id
+            past += (await asyncio.to_thread(self._memory.at, kept.number)).entries
+        own = [one for one in (*past, *found.entries) if one.id == entry.id]
+        texts = {one.text for one in own}
+        active = {one.id for one in found.entries} | {entry.id}
+        others = dict.fromkeys(one for one in past if one.id not in active)
+        like = [one for one in others if any(same(one.text, text) for text in texts)]
+        return [*like, *own]
 
-    async def _echoes(self, text: str) -> list[str]:
-        """Journal lines and runs that hold as good as all of `text`."""
-        names = [one.name for one in self.workspaces]
-        question = Question(
-            text, scopes=(EVERYWHERE, NOWHERE, *names), layers=(Layer.JOURNAL, Layer.TRANSCRIPT), limit=ECHOES_MOST
-        )
-        words = frozenset(content_words(text))
-        found = (await self._indexer.search(question)).found
-        return [one.passage.source for one in found if _holds(content_words(one.passage.text), words)]
+    async def _goal(self, entry: Entry) -> str:
+        """The words in which a run was told all of it, where it was learned so."""
+        for source in entry.sources:
+            with contextlib.suppress(NotFoundError):
+                goal = plain((await self._stores.runs.get(source)).goal) if source.startswith("r_") else ""
+                if support(entry.text, [goal]) >= SUPPORT and not foreign(entry.text, [goal]):
+                    return goal[:TEXT_MAX]
+        return ""
 
     async def _note(self, kind: str, data: JsonObject, *, named: str = "", workspace: str = "") -> None:
         await self._stores.state.note(Note(kind, named, workspace=workspace, data=data), self._clock.now())
 
     def _today(self) -> date:
         return self._clock.now().astimezone().date()
-
-
-def _holds(said: Collection[str], words: frozenset[str]) -> bool:
-    return bool(words) and len(words & frozenset(said)) >= ECHOED * len(words)
 
 
 def _one_of(entries: Sequence[Entry], identifier: str) -> Entry:

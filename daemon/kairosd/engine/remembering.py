@@ -23,7 +23,7 @@ from kairosd.core.evidence import Evidence
 from kairosd.core.findable import of_entry
 from kairosd.core.journal import Note
 from kairosd.core.json import JsonObject, digest
-from kairosd.core.memory import EVERYWHERE, ID_LEAST, Entry, Generation, key_of, plain
+from kairosd.core.memory import EVERYWHERE, ID_LEAST, Entry, Generation, plain
 from kairosd.core.runs import CallState, Run
 from kairosd.core.search import Answers, Question
 from kairosd.core.secrets import Scrubber
@@ -64,7 +64,7 @@ class Remembering:
         if self.scrub(text).found:
             raise ToolError("that holds a secret, and no secret is remembered", fix="say it without the secret")
         operation = Operation(
-            Op.ADD, (), _sources(text, told), key=wish.key or key_of(text), text=text, kind=wish.kind, check=wish.check,
+            Op.ADD, (), _sources(text, told), key=wish.key, text=text, kind=wish.kind, check=wish.check,
             everywhere=wish.everywhere, reason=f"remembered by {call}",
         )  # fmt: skip
         return await self._change(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,11 +14,17 @@ class Index(Protocol):
     """A derived index of passages. All methods block: call them in a thread. All raise `StoreError`."""
 
     def put(
-        self, passages: Iterable[Passage], marks: Mapping[str, str], *, over: Mapping[str, str] | None = None
+        self,
+        passages: Iterable[Passage],
+        marks: Mapping[str, str],
+        *,
+        over: Mapping[str, str] | None = None,
+        whole: Collection[str] = (),
     ) -> bool:
         """Adds passages, in place of those with the same source, and remembers `marks`, in one transaction.
 
-        False, and nothing is added, where the marks are not `over` any more: somebody else writes too.
+        Of the threads that are `whole`, the passages are all there is: others of them go. False, and nothing is
+        changed, where the marks are not `over` any more: somebody else writes too.
         """
 
     def replace(self, layer: Layer, passages: Iterable[Passage], *, marks: Mapping[str, str]) -> None:
@@ -32,6 +38,9 @@ class Index(Protocol):
 
     def purge(self) -> None:
         """Leaves no word in the index's files of what is in it no more."""
+
+    def saying(self, layers: Collection[Layer], says: Callable[[Passage], bool]) -> list[str]:
+        """The sources of those passages of `layers` that `says` holds of; every one is looked at."""
 
     def marks(self) -> dict[str, str]:
         """What was remembered with the passages: how far each source of them has been read."""

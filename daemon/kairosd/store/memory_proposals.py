@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from kairosd.core.duplicates import same
 from kairosd.core.journal import stamp
 from kairosd.core.json import canonical
 from kairosd.errors import AmbiguousIdError, NotFoundError
@@ -15,6 +16,7 @@ from kairosd.ports.memory import Proposal
 from kairosd.store.memory_files import replace_file
 
 WAITS = "proposal"
+GONE = "[forgotten]"
 
 
 class ProposalFolder:
@@ -46,10 +48,13 @@ class ProposalFolder:
         return found[0]
 
     def forget(self, texts: set[str]) -> None:
-        """Takes the texts out of every one of them."""
+        """Takes the texts out of every one of them; one that wanted to write such a thing waits no more."""
         for path in self._paths():
             record = json.loads(path.read_text(encoding="utf-8"))
-            if (left := purged(record, texts)) != record:
+            left = purged(record, texts)
+            if any(_wrote(one, texts) for one in record["operations"]):
+                left = {**left, "state": "forgotten", "evidence": []}
+            if left != record:
                 replace_file(path, canonical(left))
 
     def _paths(self) -> list[Path]:
@@ -66,13 +71,29 @@ def is_settled(path: Path) -> bool:
 
 
 def purged(value: Any, texts: set[str]) -> Any:
-    """`value` without the texts; of an operation that wrote one also without what else it said of it."""
+    """`value` without the texts; of an operation that wrote one also without what else it said of it.
+
+    What another operation wrote stays, as what it wrote does.
+    """
+    if isinstance(value, dict) and "op" in value:
+        if _wrote(value, texts):
+            return {**value, "text": GONE, "key": "", "check": "", "reason": ""}
+        return {key: each if key == "text" else purged(each, texts) for key, each in value.items()}
     if isinstance(value, dict):
-        about = ("key", "check", "reason") if value.get("text") in texts and "op" in value else ()
-        return {key: "" if key in about else purged(each, texts) for key, each in value.items()}
+        return {key: purged(each, texts) for key, each in value.items()}
     if isinstance(value, list):
         return [purged(each, texts) for each in value]
-    return "[forgotten]" if isinstance(value, str) and any(text in value for text in texts) else value
+    said = isinstance(value, str) and any(_bare(text) in value.casefold() for text in texts)
+    return GONE if said else value
+
+
+def _wrote(operation: Mapping[str, Any], texts: set[str]) -> bool:
+    written = str(operation.get("text", ""))
+    return any(_bare(text) == _bare(written) or same(text, written) for text in texts)
+
+
+def _bare(text: str) -> str:
+    return text.casefold().rstrip(".!?;, ") or text
 
 
 def _record(proposal: Proposal) -> dict[str, Any]:

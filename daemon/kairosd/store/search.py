@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
@@ -56,17 +56,25 @@ class SearchIndex:
         self._matcher = Matcher()
 
     def put(
-        self, passages: Iterable[Passage], marks: Mapping[str, str], *, over: Mapping[str, str] | None = None
+        self,
+        passages: Iterable[Passage],
+        marks: Mapping[str, str],
+        *,
+        over: Mapping[str, str] | None = None,
+        whole: Collection[str] = (),
     ) -> bool:
         """Adds passages, in place of those with the same source, and remembers `marks`, in one transaction.
 
-        False, and nothing is added, where the marks are not `over` any more: somebody else writes too.
+        Of the threads that are `whole`, the passages are all there is: others of them go. False, and nothing is
+        changed, where the marks are not `over` any more: somebody else writes too.
         """
         with self._writing() as connection:
             known = dict(connection.execute("SELECT name, value FROM marks")) if over else {}
             if over and any(known.get(name, "") != value for name, value in over.items()):
                 return False
-            listed = list(passages)
+            listed = list({(one.layer, one.source): one for one in passages}.values())
+            for thread in filter(None, whole):
+                _delete(connection, "thread = ?", values=(thread,))
             changed = _alone(one for one in listed if not one.thread)
             threaded = sorted((one for one in listed if one.thread), key=lambda one: (one.thread, one.position))
             for _, group in groupby(threaded, key=lambda one: one.thread):
@@ -110,6 +118,12 @@ class SearchIndex:
         if gone:
             self.purge()
 
+    def saying(self, layers: Collection[Layer], says: Callable[[Passage], bool]) -> list[str]:
+        """The sources of those passages of `layers` that `says` holds of; every one is looked at."""
+        with self._reading() as connection:
+            among = f"layer IN ({', '.join('?' * len(layers))})"
+            return [one.source for one in _each(connection, among, values=list(layers)) if says(one)]
+
     def purge(self) -> None:
         """Takes the words of what was deleted out of the file too: FTS5 and the log of writes keep them for a while."""
         with self._using() as connection:
@@ -138,7 +152,7 @@ class SearchIndex:
             if not (words := question.words):
                 return []
             found = self._candidates(connection, self._matcher.matches(connection, words), question=question)
-            best = ordered(found, question, today=today)[: question.limit]
+            best = ordered(found, question, today=today)
             return [Found(_load(connection, "id = ?", values=(one.number,))[0], one.score) for one in best]
 
     def close(self) -> None:
@@ -162,7 +176,7 @@ class SearchIndex:
                     (json.dumps(part), *values),
                 )
         rows = sorted(rows, key=lambda row: -found.scores[row[0]])[:wanted]
-        lengths = {thread: _length(connection, thread) for thread in {row[4] for row in rows}}
+        lengths = _lengths(connection, {row[4] for row in rows})
         return [
             Candidate(
                 number, found.scores[number], asks, speaker, datetime.fromisoformat(at),
@@ -310,16 +324,20 @@ def _store(connection: sqlite3.Connection, changed: Sequence[tuple[Passage, Colu
     connection.executemany("INSERT INTO words (rowid, own, asked, around) VALUES (?, ?, ?, ?)", words)
 
 
-def _length(connection: sqlite3.Connection, thread: str) -> int:
-    """How many passages a thread has, as its positions tell."""
-    ask = "SELECT coalesce(max(position), 0) + 1 FROM passages WHERE thread = ? AND thread != ''"
-    (length,) = connection.execute(ask, (thread,)).fetchone()
-    return int(length)
+def _lengths(connection: sqlite3.Connection, threads: Collection[str]) -> dict[str, int]:
+    """How many passages each thread has, as its positions tell."""
+    last = "SELECT max(position) FROM passages WHERE thread = one.value AND thread != ''"
+    asked = f"SELECT value, coalesce(({last}), 0) + 1 FROM json_each(?) AS one"
+    return dict(connection.execute(asked, (json.dumps(list(threads)),)))
 
 
 def _load(connection: sqlite3.Connection, where: str, *, values: Sequence[object]) -> list[Passage]:
+    return list(_each(connection, where, values=values))
+
+
+def _each(connection: sqlite3.Connection, where: str, *, values: Sequence[object]) -> Iterator[Passage]:
     rows = connection.execute(f"SELECT text, {_FIELDS} FROM passages JOIN texts USING (id) WHERE {where}", values)
-    return [_passage(row) for row in rows]
+    return map(_passage, rows)
 
 
 def _passage(row: Sequence[Any]) -> Passage:
