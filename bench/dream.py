@@ -28,6 +28,7 @@ from tests.unit.test_dream_validators import BATCH, BROKEN, FAULTS, right
 from kairosd.core.dream import Operation, read_answer, retired
 from kairosd.core.dream_audit import audit
 from kairosd.core.dream_checks import examine, problems_of
+from kairosd.core.dream_mending import mended
 from kairosd.core.events import Tier
 from kairosd.core.memory import HAND, Generation, Kind, format_line
 from kairosd.core.memory_index import INDEX, files_of
@@ -151,7 +152,7 @@ def fuzz(count: int, seed: int) -> dict[str, Any]:
             continue
         refused["I18"] += len(unread)
         seen["operations"] += len(operations) + len(unread)
-        found = examine(operations, where)
+        found = examine([mended(one, where) for one in operations], where)
         for _, problems in found.rejected:
             refused.update({problem.invariant for problem in problems})
         refused["I14"] += len(found.held)

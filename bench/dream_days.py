@@ -74,7 +74,7 @@ ASPECTS: Mapping[str, tuple[str, str]] = {
 READ = {
     "port": re.compile(r"The (\w+-\w+) service listens on port (\d+)"),
     "team": re.compile(r"The (\w+-\w+) service is looked after by team (\w+)"),
-    "host": re.compile(r"The (\w+-\w+) service was moved to ([\w.]+?) (\d{4}-\d{2}-\d{2})"),
+    "host": re.compile(r"The (\w+-\w+) service was moved to ([\w.]+?) on (\d{4}-\d{2}-\d{2})"),
 }
 EVIDENCE = re.compile(r"(j\d+) [\d-]+ [a-z ]+: (.*)")
 REMEMBERED = re.compile(r"([0-9a-f]{4,32}) \[(\S+)\] \(\w+, \w+, [\d-]+\) (.*)")

@@ -34,6 +34,7 @@ TOLD = (
     "The nightly build takes about 14 minutes on the runner.",
     "what time is it?",
     "We tried sqlite-vec for search and it did not work: the wheel is missing on ARM.",
+    "The staging server is currently on loan to the testers.",
     f"The token for the staging server is {TOKEN}",
 )
 WORK = "Note the port of the metrics service, 7777, in docs/metrics.md"

@@ -828,6 +828,18 @@ async def test_what_is_forgotten_leaves_no_word_in_what_was_proposed_or_done(wor
     assert (await world.memory.desk.verify(None))["problems"] == []
 
 
+async def test_what_is_forgotten_takes_no_other_things_record_with_it(world: World) -> None:
+    """I2b: else the other thing that has its words would seem to come from nowhere."""
+    texts = ["The api port is 9000.", "The mail of the api port is 9000 is read by Ada."]
+    sources = await world.tell(*(f"Remember: {text}" for text in texts))
+    world.answers(*(ADD(source, text, f"a.k{n}") for n, (source, text) in enumerate(zip(sources, texts, strict=True))))
+    await world.dream()
+    (name,) = [one.id for one in world.store.load().entries if one.text == texts[0]]
+    await world.memory.keeper.forget(name)
+    assert world.texts() == [texts[1]]
+    assert (await world.memory.desk.verify(None))["problems"] == []
+
+
 async def test_what_is_forgotten_is_not_learned_again_after_an_undo(world: World) -> None:
     (first,) = await world.tell(PORT)
     world.answers(ADD(first, LINE, "deploy.host"))
@@ -839,6 +851,24 @@ async def test_what_is_forgotten_is_not_learned_again_after_an_undo(world: World
     (second,) = await world.tell("Remember: the staging server has port 8443.")
     world.answers(ADD(first, "Deploys run on Hetzner; port 9090.", "deploy.place"),
                   ADD(second, "The staging server has port 8443.", "staging.port"))  # fmt: skip
+    world.answers()
+    await world.dream()
+    assert world.texts() == ["The staging server has port 8443."]
+
+
+async def test_what_is_forgotten_while_it_dreams_is_not_learned_from_what_the_dream_was_shown(world: World) -> None:
+    (first,) = await world.tell(PORT)
+    world.answers(ADD(first, LINE, "deploy.host"))
+    await world.dream()
+    name = world.store.load().entries[0].id
+    again, other = await world.tell(f"As before: {LINE}", "Remember: the staging server has port 8443.")
+
+    async def meanwhile(_: Prompt) -> Sequence[StreamPart]:
+        await world.memory.keeper.forget(name)
+        return proposes(ADD(again, "The port of the Hetzner deploys is 9090.", "deploy.place"),
+                        ADD(other, "The staging server has port 8443.", "staging.port"))  # fmt: skip
+
+    world.setup.actor.add(meanwhile)
     world.answers()
     await world.dream()
     assert world.texts() == ["The staging server has port 8443."]

@@ -132,6 +132,7 @@ def test_what_is_new_in_the_same_words_takes_effect(new: dict[str, object], expe
     assert fresh is not None
     assert {name: getattr(fresh, name) for name in expected} == expected
     assert (fresh.trust, fresh.sources) == (Tier.OWNER, ("j101",))
+    assert fresh.since == known[0].since, "it was so before"
     again, _, _ = fit(RULE, [fresh], said, **new)
     assert again.op is Op.RESTAMP, "told a third time it is known"
     plain, _, _ = fit(RULE, [fresh], *cited.values())

@@ -200,7 +200,8 @@ def _written(
     scope = scope_of(operation, targets, workspace=workspace)
     key = operation.key or (targets[0].key if targets else _free_key(operation.text, scope, generation=generation))
     days = [each.day for each in cited] or [one.seen for one in targets]
-    begins = [one.since for one in targets] if operation.op is Op.MERGE else []
+    # What says the same as before, with more to it, began when that did.
+    begins = [one.since for one in targets if operation.op is Op.MERGE or one.text == operation.text]
     sources, trust = basis(operation, cited, targets=targets)
     return Entry(
         id=new_id(scope, key, text=operation.text, taken=generation.ids), key=key, text=operation.text,

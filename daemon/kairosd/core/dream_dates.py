@@ -32,18 +32,44 @@ _RULES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], date], date]], ...
 )  # fmt: skip
 
 # What has no one day: a week, a month, or a word that grows old by itself.
+_SPAN = r"(?P<span>week|weekend|month|quarter|year|spring|summer|autumn|fall|winter)"
 _VAGUE = re.compile(
-    r"\b(?:(?:last|next|this|past|coming) (?:week|weekend|month|quarter|year|spring|summer|autumn|fall|winter)"
+    rf"\b(?:(?:last|next|this|past|coming) {_SPAN}"
     r"|recently|lately|just now|right now|nowadays|currently|at the moment|these days|soon|earlier today|the other day"
     r"|(?:months?|years?|hours?|minutes?) ago)\b",
     re.I,
 )
 
 
+# After these a date stands by itself; elsewhere "moved yesterday" is "moved on 2026-11-21".
+_BEFORE_DATE = re.compile(
+    r"(?:^|[^\w\s]\s*|\b(?:on|since|until|till|by|from|before|after|between|at|of|in|for|to|the|and|or|than|is|was|as)\s+)$",
+    re.I,
+)
+
+# What of it has a length can be told from the day it was said on.
+_SPANS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(rf"\b(?:the )?(?:last|past) {_SPAN}\b", re.I), r"the \g<span> before {day}"),
+    (re.compile(rf"\b(?:the )?(?:next|coming) {_SPAN}\b", re.I), r"the \g<span> after {day}"),
+    (re.compile(rf"\bthis {_SPAN}\b", re.I), r"the \g<span> of {day}"),
+    (re.compile(r"\b(?P<span>months?|years?|hours?|minutes?) ago\b", re.I), r"\g<span> before {day}"),
+)
+
+
+def settled(text: str, day: date) -> str:
+    """`text` with spans of time told from `day`, so that it stays true: "last week" is "the week before 2026-11-21".
+
+    What is only so "currently", or was "recently", has no day to be told from.
+    """
+    for pattern, words in _SPANS:
+        text = pattern.sub(words.format(day=day.isoformat()), text)
+    return text
+
+
 def resolved(text: str, day: date) -> str:
     """`text` with every relative day as the date it was on `day`, the local day of the event it comes from."""
     for pattern, found in _RULES:
-        text = pattern.sub(lambda match, found=found: found(match, day).isoformat(), text)  # type: ignore[misc]
+        text = pattern.sub(lambda match, found=found: _written(match, found(match, day)), text)  # type: ignore[misc]
     return text
 
 
@@ -54,6 +80,12 @@ def relative(text: str) -> str:
             return found[0]
     vague = _VAGUE.search(text)
     return vague[0] if vague else ""
+
+
+def _written(found: re.Match[str], day: date) -> str:
+    before, after = found.string[: found.start()], found.string[found.end() :]
+    stands = _BEFORE_DATE.search(before) or after.startswith(("'", "’", "-"))
+    return day.isoformat() if stands else f"on {day.isoformat()}"
 
 
 def _count(found: re.Match[str]) -> int:

@@ -118,10 +118,15 @@ def foreign(text: str, sources: Sequence[str], *, also: Iterable[str] = ()) -> l
     )
 
 
+def sentences(text: str) -> list[str]:
+    """The sentences of `text`, and what semicolons part."""
+    return [one for one in _SENTENCE.split(text) if one]
+
+
 def turned(text: str, sources: Sequence[str]) -> bool:
-    """Whether `text` says no where the sentence it comes from says yes, or the other way round."""
-    sentence = nearest(text, sources)
-    return bool(sentence) and denies(text) != denies(sentence)
+    """Whether a sentence of `text` says no where the one it comes from says yes, or the other way round."""
+    near = [(one, nearest(one, sources)) for one in sentences(text)]
+    return any(bool(said) and denies(one) != denies(said) for one, said in near)
 
 
 def denies(text: str) -> bool:
@@ -132,8 +137,8 @@ def denies(text: str) -> bool:
 def nearest(text: str, sources: Sequence[str]) -> str:
     """The sentence of `sources` that has most words of `text`, the shorter of equal ones; empty = there is none."""
     words = stems(text)
-    sentences = [one for source in sources for one in _SENTENCE.split(source) if one]
-    return max(sentences, key=lambda one: (len(words & stems(one)), -len(stems(one))), default="")
+    said = [one for source in sources for one in sentences(source)]
+    return max(said, key=lambda one: (len(words & stems(one)), -len(stems(one))), default="")
 
 
 def orders(text: str) -> str:
@@ -150,7 +155,7 @@ def unsaid(text: str, sources: Sequence[str]) -> list[str]:
 
     The order counts, and questions do not: any wish can be put together from enough words.
     """
-    said = [" ".join(one for one in _SENTENCE.split(source) if not one.rstrip().endswith("?")) for source in sources]
+    said = [" ".join(one for one in sentences(source) if not one.rstrip().endswith("?")) for source in sources]
     return min((_out_of_order(text, one) for one in (*said, " ".join(said))), key=len)
 
 
@@ -161,7 +166,7 @@ def asserted(text: str) -> str:
     """
     kept = [
         one
-        for one in _SENTENCE.split(text)
+        for one in sentences(text)
         if _REMINDS.search(one) or not (one.rstrip().endswith("?") or _WONDERS.search(one))
     ]
     return " ".join(kept)

@@ -1,4 +1,7 @@
-"""A dream's one question a group: evidence and memory in, operations out; what is wrong goes back once."""
+"""A dream's one question a group: evidence and memory in, operations out; what is wrong goes back once.
+
+A model that is too small for that is asked sentence by sentence (`engine.dream_filing`).
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,14 @@ from dataclasses import dataclass, replace
 from kairosd.core.budget import Payer, Purse
 from kairosd.core.dream import Operation, operations_schema, read_answer, retired
 from kairosd.core.dream_checks import Examined, Frame, examine
+from kairosd.core.dream_mending import mended
 from kairosd.core.dream_support import stems
 from kairosd.core.evidence import Evidence
 from kairosd.core.memory import Entry, Generation
 from kairosd.core.messages import Form, Message, Prompt, ToolUse
 from kairosd.core.tokens import estimate_text
 from kairosd.engine.asking import Asking, Cost, Reply
+from kairosd.engine.dream_filing import Filer, joined, least_tokens
 from kairosd.errors import ModelProtocolError
 from kairosd.ports import Model
 from kairosd.prompts import text_of
@@ -65,47 +70,78 @@ class Consolidation:
         return self._model().context // WINDOW_SHARE
 
     def least(self, group: Group, generation: Generation) -> int:
-        """The tokens that must be left for a question about `group`: it, and a short answer."""
-        return _asked(question(group, generation, window=self._model().context)) + ANSWER_LEAST
+        """The tokens that must be left for what is asked about `group`: it, and short answers."""
+        model = self._model()
+        if model.by_schema:
+            return least_tokens(group.evidence)
+        return _asked(question(group, generation, window=model.context)) + ANSWER_LEAST
 
     async def ask(self, group: Group, frame: Frame, *, cause: str, tokens: int) -> Answered:
-        """Operations for `group`, checked. What fails is asked for once more with the exact reasons, then dropped.
+        """Operations for `group`, checked. What fails is asked for once more, then dropped.
 
         No call is made that could take it past `tokens`, of which there are `least` or more. Raises `ModelError`,
-        `NoRoom`; `ModelProtocolError` for an answer that is no list of operations, twice.
+        `NoRoom`; `ModelProtocolError` for answers that are not of the form asked for, twice.
         """
-        model, cost, calls = self._model(), Cost(), 0
-        payer = Payer(cause, Purse.DREAM)
-        prompt = question(group, frame.generation, window=model.context)
-        if _asked(prompt) + ANSWER_LEAST > tokens:  # memory has grown since `least` was asked: without it there is room
-            prompt = question(group, replace(frame.generation, entries=()), window=model.context)
-        found, wrong, unread = Examined(frame.generation), list[str](), ""
-        for _ in range(ROUNDS):
-            room = tokens - cost.tokens - _asked(prompt)
-            if calls and room < ANSWER_LEAST:
-                break  # what was wrong stays dropped
-            prompt = replace(prompt, max_tokens=max(ANSWER_LEAST, min(prompt.max_tokens, room)))
-            reply = await self._asking.ask(model, prompt, payer=payer, role="dream")
-            cost.add(reply.price, reply.tokens)
-            self.spent += reply.tokens
-            calls += 1
-            try:
-                operations, wrong = _read(reply)
-            except (ModelProtocolError, ValueError) as error:
-                wrong = [str(error)]
-                unread = str(error)
+        model = self._model()
+        talk = _Talk(self._asking, model, payer=Payer(cause, Purse.DREAM))
+        try:
+            if model.by_schema:
+                filer = Filer(talk.put, frame, tokens=tokens)
+                found, wrong = await filer.file(group.evidence), filer.problems
             else:
-                unread = ""
-                lost = frame.gone + retired(found.accepted)
-                now = examine(operations, replace(frame, generation=found.generation, gone=lost))
-                wrong += _reasons(now)
-                found = _joined(found, now)
-            if not wrong:
-                break
-            prompt = _again(prompt, wrong)
-        if not found.accepted and unread:
-            raise ModelProtocolError(unread)
-        return Answered(found, tuple(wrong), cost.tokens, cost.total, calls)
+                found, wrong = await _proposed(talk, group, frame=frame, tokens=tokens)
+        finally:
+            self.spent += talk.cost.tokens
+        return Answered(found, tuple(wrong), talk.cost.tokens, talk.cost.total, talk.calls)
+
+
+class _Talk:
+    """The questions about one group, and what they took."""
+
+    def __init__(self, asking: Asking, model: Model, *, payer: Payer) -> None:
+        self.model = model
+        self.cost = Cost()
+        self.calls = 0
+        self._asking = asking
+        self._payer = payer
+
+    async def put(self, prompt: Prompt) -> Reply:
+        """Asks once. Raises `ModelError`, `NoRoom`."""
+        reply = await self._asking.ask(self.model, prompt, payer=self._payer, role="dream")
+        self.cost.add(reply.price, reply.tokens)
+        self.calls += 1
+        return reply
+
+
+async def _proposed(talk: _Talk, group: Group, *, frame: Frame, tokens: int) -> tuple[Examined, list[str]]:
+    """What became of the operations that a model proposed in one answer, and what of it was wrong in the end."""
+    window = talk.model.context
+    prompt = question(group, frame.generation, window=window)
+    if _asked(prompt) + ANSWER_LEAST > tokens:  # memory has grown since `least` was asked: without it there is room
+        prompt = question(group, replace(frame.generation, entries=()), window=window)
+    found, wrong, unread = Examined(frame.generation), list[str](), ""
+    for _ in range(ROUNDS):
+        room = tokens - talk.cost.tokens - _asked(prompt)
+        if talk.calls and room < ANSWER_LEAST:
+            break  # what was wrong stays dropped
+        reply = await talk.put(replace(prompt, max_tokens=max(ANSWER_LEAST, min(prompt.max_tokens, room))))
+        try:
+            operations, wrong = _read(reply)
+        except (ModelProtocolError, ValueError) as error:
+            wrong = [str(error)]
+            unread = str(error)
+        else:
+            unread = ""
+            now = replace(frame, generation=found.generation, gone=frame.gone + retired(found.accepted))
+            judged = examine([mended(one, now) for one in operations], now)
+            wrong += _reasons(judged)
+            found = joined(found, judged)
+        if not wrong:
+            break
+        prompt = _again(prompt, wrong)
+    if not found.accepted and unread:
+        raise ModelProtocolError(unread)
+    return found, wrong
 
 
 def question(group: Group, generation: Generation, *, window: int) -> Prompt:
@@ -164,13 +200,6 @@ def _reasons(found: Examined) -> list[str]:
         f"{operation.op} {operation.text or ' '.join(operation.targets)}: {'; '.join(map(str, problems))}"[:400]
         for operation, problems in found.rejected
     ]
-
-
-def _joined(first: Examined, second: Examined) -> Examined:
-    return replace(
-        second, accepted=(*first.accepted, *second.accepted), held=(*first.held, *second.held),
-        rejected=(*first.rejected, *second.rejected),
-    )  # fmt: skip
 
 
 def _read(reply: Reply) -> tuple[list[Operation], list[str]]:
