@@ -24,6 +24,7 @@
     ├── ToolError                  goes back to the model as the tool's result
     │   └── ShellFormError         a shell line that is not plain; `fix` is a plain way to write it
     ├── SandboxError               the sandbox does not hold or cannot be built
+    │   └── SandboxLeakError       a program got out of it: no later try makes up for that
     ├── ExecutorError              the executor process died or answered nonsense
     ├── CheckoutError              a snapshot, checkout or landing could not be made
     ├── UndoRefusedError           somebody has worked on it since; nothing was taken back
@@ -154,6 +155,10 @@ class ShellFormError(ToolError):
 
 class SandboxError(KairosError):
     """The sandbox does not hold here, so nothing is run in it."""
+
+
+class SandboxLeakError(SandboxError):
+    """A program in the sandbox could do what it must not."""
 
 
 class ExecutorError(KairosError):

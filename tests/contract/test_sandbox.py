@@ -136,24 +136,40 @@ async def test_without_bubblewrap_the_reason_comes_with_the_fix(
     assert "apt install bubblewrap" in reason
 
 
-async def test_a_sandbox_that_did_not_hold_is_tried_again_later(
+async def test_a_sandbox_that_could_not_be_tried_is_tried_again_later(
     executor: ProcessExecutor, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such as one that was proved on a full disk, or before bubblewrap was installed."""
-    weak = Weakened(executor, without("--unshare-all"))
-    sandbox = bubblewrap.build(weak, folder=state)
+    """Such as on a full disk, or before bubblewrap was installed."""
+    broken = Weakened(executor, lambda argv: ["/bin/false"])
+    sandbox = bubblewrap.build(broken, folder=state)
     assert await sandbox.check()
-    weak._change = list
+    broken._change = list
     assert await sandbox.check(), "once in a while is enough"
-    assert weak.launches == 1
+    assert broken.launches == 1
     monkeypatch.setattr(bubblewrap, "AGAIN_SECONDS", 0.0)
     sandbox._again_at = 0.0
     assert await sandbox.check() is None
     assert (await sh(sandbox, "exit 3")).code == 3
-    weak._change = without("--unshare-all")
-    launches = weak.launches
+    broken._change = lambda argv: ["/bin/false"]
+    launches = broken.launches
     assert await sandbox.check() is None, "what held is remembered"
-    assert weak.launches == launches
+    assert broken.launches == launches
+
+
+async def test_a_canary_that_got_out_once_stays_an_answer(
+    executor: ProcessExecutor, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bubblewrap, "AGAIN_SECONDS", 0.0)
+    weak = Weakened(executor, before_command("--share-net"))
+    sandbox = bubblewrap.build(weak, folder=state)
+    reason = await sandbox.check()
+    assert reason is not None
+    assert "does not hold" in reason
+    weak._change = list
+    assert await sandbox.check() == reason
+    with pytest.raises(SandboxError, match="does not hold"):
+        await sh(sandbox, "exit 0")
+    assert weak.launches == 1
 
 
 async def test_no_sandbox_runs_nothing(executor: ProcessExecutor, state: Path) -> None:

@@ -19,9 +19,10 @@ import pwd
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from math import inf
 from pathlib import Path
 
-from kairosd.errors import SandboxError
+from kairosd.errors import SandboxError, SandboxLeakError
 from kairosd.ports import DOOR, Executor, Job, Launch, Mount, Outcome
 from kairosd.sandbox import canary, interpreter, seccomp
 
@@ -30,7 +31,7 @@ ROOT_LINKS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 LOADER = ("/etc/ld.so.cache", "/etc/alternatives")  # how programs find their libraries, and Debian its programs
 FILTER_FD, USERS_FD, GROUPS_FD, MASKS_FD = 10, 11, 12, 20
 MASKS_MAX = 500
-AGAIN_SECONDS = 10.0  # after a canary that did not hold: the disk may have been full, or bwrap missing
+AGAIN_SECONDS = 10.0  # after a canary that could not be run: the disk may have been full, or bwrap missing
 PROXY_PORT = 3128
 PROXY = f"http://127.0.0.1:{PROXY_PORT}"
 # As the programs that fetch read them: both spellings, since curl wants one and others the other.
@@ -78,7 +79,7 @@ class Bubblewrap:
         self._forbidden = tuple(path.resolve() for path in (*forbidden, Path.home(), home) if path != Path("/"))
         self._checking = asyncio.Lock()
         self._checked = False
-        self._again_at = 0.0
+        self._again_at = inf
         self._reason: SandboxError | None = None
 
     async def run(self, *jobs: Job, ended: Callable[[Outcome], None] | None = None) -> Outcome:
@@ -94,17 +95,25 @@ class Bubblewrap:
         return await self._run(*jobs, ended=ended)
 
     async def check(self) -> str | None:
-        """Runs the canary until it held once: None = it holds, else the reason with its fix, for `AGAIN_SECONDS`."""
+        """Runs the canary and remembers the answer: None = it holds, else the reason with its fix.
+
+        What could not be tried is tried again after `AGAIN_SECONDS`; a canary that got out stays an answer.
+        """
         clock = asyncio.get_running_loop()
         async with self._checking:
-            if not self._checked or (self._reason is not None and clock.time() >= self._again_at):
-                try:
-                    await canary.prove(self._run, self._folder)
-                    self._reason = None
-                except SandboxError as error:
-                    self._reason, self._again_at = error, clock.time() + AGAIN_SECONDS
-                self._checked = True
+            if not self._checked or clock.time() >= self._again_at:
+                reason, again_at = await self._prove(), inf
+                if reason is not None and not isinstance(reason, SandboxLeakError):
+                    again_at = clock.time() + AGAIN_SECONDS
+                self._checked, self._reason, self._again_at = True, reason, again_at
         return None if self._reason is None else str(self._reason)
+
+    async def _prove(self) -> SandboxError | None:
+        try:
+            await canary.prove(self._run, self._folder)
+        except SandboxError as error:
+            return error
+        return None
 
     async def _run(self, *jobs: Job, ended: Callable[[Outcome], None] | None = None) -> Outcome:
         return await self._executor.run(*map(self._launch, jobs), ended=ended)
@@ -112,7 +121,7 @@ class Bubblewrap:
     def _launch(self, job: Job) -> Launch:
         program = shutil.which("bwrap", path=SEARCH)
         if program is None:
-            raise SandboxError("bubblewrap is not installed", fix="apt install bubblewrap, then start Kairos again")
+            raise SandboxError("bubblewrap is not installed", fix="apt install bubblewrap")
         user, group = os.getuid(), os.getgid()
         inherit = {
             FILTER_FD: seccomp.program(platform.machine()),

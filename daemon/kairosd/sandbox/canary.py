@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
-from kairosd.errors import ExecutorError, SandboxError
+from kairosd.errors import ExecutorError, SandboxError, SandboxLeakError
 from kairosd.ports import Job, Mount, Outcome
 from kairosd.sandbox import interpreter
 
@@ -67,8 +67,9 @@ print(json.dumps([open(inside + "/nonce").read(), found]))
 
 
 async def prove(run: Callable[[Job], Awaitable[Outcome]], folder: Path) -> None:
-    """Runs the canary through `run`. Raises `SandboxError` with what it could do, or why it could not even start.
+    """Runs the canary through `run`.
 
+    Raises `SandboxLeakError` with what it could do, `SandboxError` where it could not be tried.
     `folder` is outside of every mount; the canary's files are made and removed there.
     """
     with contextlib.ExitStack() as stack:
@@ -136,6 +137,6 @@ def _judge(outcome: Outcome, outside: Path, *, doors: _Doors) -> None:
     if (outside / "written").exists() or (doors.inside / "read-only" / "written").exists():
         found.append("write where it should not")
     if found:
-        raise SandboxError(f"the sandbox does not hold: a program in it could {', '.join(found)}")
+        raise SandboxLeakError(f"the sandbox does not hold: a program in it could {', '.join(found)}")
     if nonce != doors.nonce or not (doors.inside / "sign").exists():
         raise SandboxError("the sandbox does not show a program the folders it was given")
