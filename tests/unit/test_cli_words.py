@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import kairosd
 from kairos_cli import moments
+from kairos_cli.commands import dream
 from kairos_cli.render import money, short, size, table
 from kairos_cli.sentences import sentence
 from kairos_cli.terminal import clean, one_line
@@ -196,3 +197,22 @@ NEED_FIELDS = {
     "channel.silenced", "model.down", "model.up", "schedule.missed", "tick.skipped", "trigger.mode", "run.escalated",
     "dream.stopped",
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        ([], ""),
+        ([4], "Generation 4; what it changed: kairos dream diff. Back: kairos dream undo\n"),
+        (
+            [4, 5],
+            "Generations 4, 5; what each changed: kairos dream diff 4, kairos dream diff 5. "
+            "Back: kairos dream undo 2\n",
+        ),
+    ],
+)
+def test_a_dream_names_every_generation_it_made(
+    made: list[int], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dream._told({"outcome": "done", "operations": {"add": 1}, "generations": made})
+    assert capsys.readouterr().out == f"Done. 1 add\n{expected}"

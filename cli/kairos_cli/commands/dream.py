@@ -68,8 +68,12 @@ def _told(found: Row) -> None:
     counts = found.get("operations")
     told = [f"{count} {one_line(name)}" for name, count in counts.items() if count] if isinstance(counts, dict) else []
     say(f"{one_line(found.get('outcome')).capitalize()}. {', '.join(told)}".strip())
-    if made := _list(found, "generations"):
-        say(f"Generation {one_line(made[-1])}; what it changed: kairos dream diff. Back: kairos dream undo")
+    made = [one_line(number) for number in _list(found, "generations")]
+    if len(made) == 1:
+        say(f"Generation {made[0]}; what it changed: kairos dream diff. Back: kairos dream undo")
+    elif made:
+        diffs = ", ".join(f"kairos dream diff {number}" for number in made)
+        say(f"Generations {', '.join(made)}; what each changed: {diffs}. Back: kairos dream undo {len(made)}")
     for reason in _list(found, "dropped"):
         say(f"  dropped: {one_line(reason)}")
     for name in _list(found, "proposals"):
