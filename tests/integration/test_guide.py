@@ -329,6 +329,16 @@ async def test_tests_that_passed_before_do_not_prove_what_is_new(setup: Setup) -
     assert "unbroken" in {check["kind"] for check in run.checks}
 
 
+async def test_words_about_tests_that_nobody_ran_are_contradicted(setup: Setup) -> None:
+    project(setup, {"README.md": "# Sums\n"})
+    wrote = use("write", path="README.md", content="# Sums\nhello\n")
+    claim = "I added the line and the test passed."
+    setup.actor.add(says("", wrote), says("", use("finish", answer=claim)))
+    async with setup.running() as bench:
+        run = await bench.run(await bench.tell("Add a line 'hello' to README.md"))
+    assert run.result == f"{claim}\n[No test has passed in this run.]"
+
+
 async def test_nothing_is_done_before_something_was_changed(setup: Setup) -> None:
     project(setup, {"notes.txt": "one\n"})
     setup.actor.add(says("It is done."), says("It is done."))

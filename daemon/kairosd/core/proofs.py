@@ -20,6 +20,12 @@ _RAN = re.compile(
     r"Ran [1-9]\d* tests?",
     re.IGNORECASE | re.MULTILINE,
 )
+_PASSED = re.compile(
+    r"\b(?:tests?|test suite|checks?)\b[^.!?\n]{0,40}"
+    r"\b(?:pass(?:es|ed|ing)?|succeed(?:s|ed)?|successful(?:ly)?|green)\b"
+    r"|\b(?:pass(?:es|ed|ing)?|successful|green)\b[^.!?\n]{0,20}\btests?\b",
+    re.IGNORECASE,
+)
 _EXPLAINS = re.compile(r"\b(?:argparse|optparse|click|typer|commander|yargs)\b")
 _RUNNERS = {"py": "python3", "js": "node", "mjs": "node", "cjs": "node"}
 _PLAIN = re.compile(r"[\w./-]+")
@@ -53,6 +59,11 @@ def help_of(aim: Aim, texts: Mapping[str, str]) -> tuple[str, ...]:
 def proves_nothing(output: str) -> bool:
     """Whether a test command ended without having run a test."""
     return _NOTHING_RUN.search(output) is not None and _RAN.search(output) is None
+
+
+def tells_of_tests(answer: str) -> bool:
+    """Whether an answer says that tests have passed."""
+    return _PASSED.search(answer) is not None
 
 
 def _python(texts: Mapping[str, str]) -> list[str]:

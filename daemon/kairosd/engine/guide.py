@@ -20,6 +20,7 @@ from kairosd.core.json import JsonObject
 from kairosd.core.messages import TAKES_BACK, Block, Message, Prompt, ToolUse
 from kairosd.core.narrowing import View, narrowed
 from kairosd.core.paths import matches
+from kairosd.core.proofs import tells_of_tests
 from kairosd.core.rewriting import ANSWER_TOKENS, LIKELIEST, imported, request, target
 from kairosd.core.secrets import Scrubber
 from kairosd.engine.checks import Sight, evaluate
@@ -48,6 +49,7 @@ TEST_SECONDS = 60
 NO_ANSWER = re.compile(
     r"\s*I (?:did not|didn't|do not|don't|could not|couldn't|cannot|can't|was unable|have not)\b", re.I
 )
+NO_TEST = "[No test has passed in this run.]"  # beside an answer that says otherwise
 GIVE_UP_TURNS = 14  # of the model's own, after which it may end without having done anything
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's name of it: what a run without a commit began from
 
@@ -124,14 +126,21 @@ class Guide:
         return "\n".join([*back, f"Goal: {self.aim.goal}", *still])
 
     async def checked(self, finish: Finish, talk: Conversation, *, base: str | None) -> Finish:
-        """`finish` with what the goal's own words ask for, and with the tests that the daemon has run."""
+        """`finish` with what the goal's own words ask for, and with the tests that the daemon has run.
+
+        Words about tests that nobody ran are contradicted.
+        """
         began, past = await self._first_texts(), past_of(talk)
         checks = list(aims.postconditions(self.aim, began, base=_tree(base)))
         command = self._proving.command(past, began)
         kind = self._proving.shall_pass(past)
         if command and kind and any(each.is_change for each in past):
             checks.append({"kind": kind, "command": command})
-        return replace(finish, checks=(*finish.checks, *(one for one in checks if one not in finish.checks)))
+        answer = finish.answer
+        if tells_of_tests(answer) and not any(each.use.name == "shell" and each.proves for each in past):
+            answer = f"{answer}\n{NO_TEST}"
+        checks = [one for one in checks if one not in finish.checks]
+        return replace(finish, answer=answer, checks=(*finish.checks, *checks))
 
     def objection(self, finish: Finish, talk: Conversation) -> str:
         """What is wrong with the answer to a question: that it names what nothing has shown; else ""."""
