@@ -10,8 +10,9 @@ from tests.dreams import entry, frame, told
 from kairosd.core.dream import Op
 from kairosd.core.dream_checks import problems_of
 from kairosd.core.events import Tier
-from kairosd.core.filing import Label, Statement, addition, chosen, statements, succession
+from kairosd.core.filing import Label, Statement, addition, outdated_by, statements, succession
 from kairosd.core.memory import Kind
+from kairosd.engine.choosing import chosen
 
 LABELS = tuple(Label)
 
@@ -122,6 +123,16 @@ def test_only_what_the_checks_allow_may_be_succeeded() -> None:
     assert made is not None
     local = told(2, news.text, tier=Tier.LOCAL)
     assert succession(made, frame([old], [local])) is None, "no tool changes what the owner said"
+
+
+def test_what_is_of_another_thing_is_asked_of_no_model() -> None:
+    """I5: "Anna reviews the code of Bob" and the reverse may both hold."""
+    texts = ("Anna reviews the code of Bob", "Bob reviews the code of Anna")
+    old, news = (addition(Statement(f"j{number}", Tier.OWNER, text), Label.FACT) for number, text in enumerate(texts))
+    assert old is not None
+    assert news is not None
+    assert outdated_by(old, [news]) is None
+    assert succession(news, frame([entry("aaaa0001", "a.b", texts[0])], [told(1, texts[1])])) is None
 
 
 def test_a_no_in_its_second_sentence_turns_nothing_round() -> None:

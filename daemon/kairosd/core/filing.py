@@ -8,7 +8,7 @@ too few, and makes none up. Each sentence is asked about alone, so that none can
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -17,7 +17,7 @@ from kairosd.core.dream import Op, Operation
 from kairosd.core.dream_checks import Frame, problems_of
 from kairosd.core.dream_dates import settled
 from kairosd.core.dream_support import asserted, orders, sentences, stems
-from kairosd.core.duplicates import is_turned, same
+from kairosd.core.duplicates import holding, is_apart, is_turned, same
 from kairosd.core.events import Tier
 from kairosd.core.evidence import Evidence
 from kairosd.core.memory import INSTRUCTING, Entry, Kind, content_words, overlap
@@ -74,12 +74,6 @@ def statements(evidence: Iterable[Evidence]) -> list[Statement]:
     return [found for each in evidence for found in (_owners if each.tier is Tier.OWNER else _others)(each)]
 
 
-def chosen(answer: str, words: Collection[str]) -> str:
-    """The first word of an answer, which must be one of `words`; empty = it is none of them."""
-    first = re.match(r"\W*([a-z]+)", answer.lower())
-    return first[1] if first and first[1] in words else ""
-
-
 def addition(statement: Statement, label: Label) -> Operation | None:
     """What is proposed for a statement that is filed under `label`; None = nothing."""
     if statement.tier < Tier.OWNER and label not in _OF_OTHERS:
@@ -96,7 +90,7 @@ def addition(statement: Statement, label: Label) -> Operation | None:
 def outdated_by(operation: Operation, later: Sequence[Operation]) -> Operation | None:
     """Which of the later additions could make this one outdated, by its words; None = none."""
     words = stems(operation.text)
-    near = [one for one in later if _is_alike(stems(one.text), words)]
+    near = [one for one in later if _is_alike(one.text, operation.text)]
     return max(near, key=lambda one: overlap(stems(one.text), words), default=None)
 
 
@@ -109,7 +103,7 @@ def succession(operation: Operation, frame: Frame) -> tuple[Entry, Operation] | 
     """The remembered sentence that an addition could take the place of, and how; None = no check would let it."""
     words = stems(operation.text)
     beside = [one for one in frame.generation.entries if one.scope == frame.workspace]
-    near = [one for one in beside if _is_alike(stems(one.text), words)]
+    near = [one for one in holding(words, beside, share=ALIKE) if _is_alike(one.text, operation.text)]
     target = max(near, key=lambda one: overlap(stems(one.text), words), default=None)
     if target is None:
         return None
@@ -149,5 +143,6 @@ def _joined(parts: Sequence[str], tier: Tier) -> list[str]:
     return found
 
 
-def _is_alike(one: frozenset[str], other: frozenset[str]) -> bool:
-    return len(one & other) >= SHARED and overlap(one, other) >= ALIKE
+def _is_alike(one: str, other: str) -> bool:
+    words, others = stems(one), stems(other)
+    return len(words & others) >= SHARED and overlap(words, others) >= ALIKE and not is_apart(one, other)

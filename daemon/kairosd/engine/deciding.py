@@ -13,6 +13,7 @@ from kairosd.core.decisions import Answer, Verdict, allowed_answers, answer_sche
 from kairosd.core.messages import Form, Message, Prompt, ToolUse
 from kairosd.core.runs import RunState
 from kairosd.engine.asking import Asking, Cost, Reply
+from kairosd.engine.deciding_small import sorted_out
 from kairosd.engine.digest import Surroundings, compose
 from kairosd.engine.purses import NoRoom
 from kairosd.errors import EmptyAnswerError, ModelError, ModelProtocolError, ModelUnavailableError
@@ -54,6 +55,7 @@ class _Question:
     form: str
     allowed: tuple[Verdict, ...]
     payer: Payer
+    claim: Claim
 
 
 class Decider:
@@ -76,7 +78,7 @@ class Decider:
         message = Message("user", await self._digest(claim, world))
         prompt = Prompt(system=_system(instructions), messages=(message,), form=form, max_tokens=ANSWER_TOKENS)
         payer = Payer(claim.decision.id, purse_of(claim.decision.source))
-        question, cost, cheap = _Question(prompt, form.name, allowed, payer), Cost(), self._route.cheap()
+        question, cost, cheap = _Question(prompt, form.name, allowed, payer, claim), Cost(), self._route.cheap()
         answer, problem = await self._tries(cheap, question, cost=cost)
         doubt = self._route.doubt(answer, cheap)
         if doubt and (strong := self._route.stronger(cheap)):
@@ -99,7 +101,9 @@ class Decider:
         return None, problem
 
     async def _put(self, model: Model, question: _Question, *, cost: Cost) -> Answer:
-        """One call. Raises `ModelProtocolError` for an answer in no form that was asked for."""
+        """One answer. Raises `ModelProtocolError` for one in no form that was asked for."""
+        if model.by_schema:
+            return await self._sorted(model, question, cost=cost)
         try:
             reply = await self._asking.ask(model, question.prompt, payer=question.payer, role="decide")
         except ModelProtocolError:
@@ -110,6 +114,15 @@ class Decider:
             return replace(_read(reply, question.form, allowed=question.allowed), model=model.name)
         except ValueError as error:
             raise ModelProtocolError(str(error)) from error
+
+    async def _sorted(self, model: Model, question: _Question, *, cost: Cost) -> Answer:
+        async def put(prompt: Prompt) -> Reply:
+            reply = await self._asking.ask(model, prompt, payer=question.payer, role="decide")
+            cost.add(reply.price)
+            return reply
+
+        found = await sorted_out(put, question.claim.events, allowed=question.allowed)
+        return replace(found, model=model.name)
 
     async def _second(
         self, strong: Model, question: _Question, *, first: Answer | None, cost: Cost, doubt: str

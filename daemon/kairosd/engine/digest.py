@@ -12,6 +12,7 @@ from kairosd.core.json import canonical
 from kairosd.core.runs import Run
 
 LIMIT = 5000  # characters, about 1,400 tokens: design §7 allows the local model 1,500
+SHORT_LIMIT = 2000
 TEXT_LIMIT = 600
 EVENTS_SHOWN = 20
 PURSE = ("nothing", "a quarter or less", "about half", "about three quarters", "nearly all")
@@ -34,7 +35,7 @@ def compose(events: Sequence[Event], *, now: datetime, world: str, around: Surro
     """The batch and its surroundings. Text of an event below tier `local` is left out, its facts are not."""
     parts = [f"Now: {now.astimezone():%A %Y-%m-%d %H:%M}", f"Left of the budget for this: {PURSE[around.quarters]}"]
     parts += ["", "What happened:"]
-    parts += [_describe(event) for event in events[:EVENTS_SHOWN]]
+    parts += [_describe(event, name=f" ({event.id})") for event in events[:EVENTS_SHOWN]]
     if len(events) > EVENTS_SHOWN:
         parts.append(f"- and {len(events) - EVENTS_SHOWN} more of the same workspace")
     if world:
@@ -49,11 +50,16 @@ def compose(events: Sequence[Event], *, now: datetime, world: str, around: Surro
     return "\n".join(parts)[:LIMIT]
 
 
-def _describe(event: Event) -> str:
-    line = f"- {event.source} {event.kind} ({event.id}): {canonical(event.facts)}"
+def happened(events: Sequence[Event]) -> str:
+    """The batch alone, at most `SHORT_LIMIT` characters, for a model that is asked about nothing else."""
+    return "\n".join(_describe(event, name="") for event in events[:EVENTS_SHOWN])[:SHORT_LIMIT]
+
+
+def _describe(event: Event, *, name: str) -> str:
+    line = f"- {event.source} {event.kind}{name}: {canonical(event.facts)}"
     if event.tier < Tier.LOCAL or not event.text:
         return line
-    words = "; ".join(f"{name}: {value[:TEXT_LIMIT]}" for name, value in event.text.items())
+    words = "; ".join(f"{what}: {value[:TEXT_LIMIT]}" for what, value in event.text.items())
     return f"{line}\n  {words}"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
-from functools import cache
 
 from kairosd.core.dream import Op, Operation
 from kairosd.core.dream_checks import Examined, Frame, examine
@@ -15,26 +14,23 @@ from kairosd.core.filing import (
     Relation,
     Statement,
     addition,
-    chosen,
     is_retold,
     outdated_by,
     statements,
     succession,
 )
-from kairosd.core.messages import Message, Prompt
+from kairosd.core.messages import Prompt
 from kairosd.core.tokens import estimate_prompt
 from kairosd.engine.asking import Reply
+from kairosd.engine.choosing import again, chosen, question
 from kairosd.errors import ModelProtocolError
-from kairosd.prompts import text_of
 
-ANSWER_TOKENS = 8
 ROUNDS = 2  # the question, and one more where the answer was none of the words
-SHOWN_MOST = 40  # characters of an answer that was none
 
 
 def least_tokens(evidence: Sequence[Evidence]) -> int:
     """The tokens that one question about each sentence takes."""
-    return sum(_needed(_question("dream_small", one.text)) for one in statements(evidence))
+    return sum(_needed(question("dream_small", one.text)) for one in statements(evidence))
 
 
 class Filer:
@@ -63,9 +59,9 @@ class Filer:
         return self._found
 
     async def _addition(self, statement: Statement) -> Operation | None:
-        question = _question("dream_small", statement.text)
-        self._kept -= _needed(question)
-        label = await self._choice(question, tuple(Label))
+        asked = question("dream_small", statement.text)
+        self._kept -= _needed(asked)
+        label = await self._choice(asked, tuple(Label))
         return addition(statement, Label(label)) if label else None
 
     async def _is_outdated(self, operation: Operation, *, later: Sequence[Operation]) -> bool:
@@ -91,8 +87,8 @@ class Filer:
         return not judged.rejected
 
     async def _is_same(self, old: str, new: str) -> bool:
-        question = _question("dream_pair", f"Old: {old}\nNew: {new}")
-        return await self._choice(question, tuple(Relation)) == Relation.SAME
+        asked = question("dream_pair", f"Old: {old}\nNew: {new}")
+        return await self._choice(asked, tuple(Relation)) == Relation.SAME
 
     async def _choice(self, prompt: Prompt, words: Collection[str]) -> str:
         """The word that the model chose; empty = none, twice, or there is no room to ask."""
@@ -106,7 +102,7 @@ class Filer:
             if word := chosen(reply.text, words):
                 self._read = True
                 return word
-            prompt = _again(prompt, reply.text, words=words)
+            prompt = again(prompt, reply.text, words=words)
         self.problems.append(f"none of {', '.join(words)}, twice: {asked}")
         return ""
 
@@ -117,28 +113,6 @@ def joined(first: Examined, second: Examined) -> Examined:
         second, accepted=(*first.accepted, *second.accepted), held=(*first.held, *second.held),
         rejected=(*first.rejected, *second.rejected),
     )  # fmt: skip
-
-
-def _question(name: str, text: str) -> Prompt:
-    system, examples = _asking(name)
-    return Prompt(system=system, messages=(*examples, Message("user", text)), max_tokens=ANSWER_TOKENS)
-
-
-@cache
-def _asking(name: str) -> tuple[str, tuple[Message, ...]]:
-    """The prompt `name`: what it asks, and its examples as a conversation; the last line of each is the answer."""
-    system, _, examples = text_of(name).partition("\n\nExamples:\n\n")
-    shown: list[Message] = []
-    for example in examples.split("\n\n"):
-        asked, _, answer = example.rpartition("\n")
-        shown += [Message("user", asked), Message("assistant", answer)]
-    return system, tuple(shown)
-
-
-def _again(prompt: Prompt, answer: str, *, words: Collection[str]) -> Prompt:
-    said = Message("assistant", answer.strip()[:SHOWN_MOST] or "(nothing)")
-    wanted = Message("user", f"Answer with one of these words: {', '.join(words)}")
-    return replace(prompt, messages=(*prompt.messages, said, wanted), vary=prompt.vary + 1)
 
 
 def _needed(prompt: Prompt) -> int:
