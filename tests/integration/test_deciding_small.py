@@ -12,6 +12,7 @@ from tests.fakes import decides, says, use
 from kairosd.core.decisions import ANSWERS, Decision, Verdict
 from kairosd.core.events import Draft, Tier
 from kairosd.core.messages import Prompt, Usage
+from kairosd.core.triage import Triage, read_words
 from kairosd.engine.asking import Reply
 from kairosd.engine.deciding_small import REASONS, sorted_out
 from kairosd.errors import ModelProtocolError
@@ -111,3 +112,32 @@ async def test_a_stronger_model_has_the_last_word_on_what_would_interrupt(setup:
         await bench.submit("webhook", "workflow_run", facts=FAILED)
         found = await the_decision(bench)
     assert (found.verdict, found.model) == (Verdict.IGNORE, "actor")
+
+
+async def test_what_a_stranger_wrote_is_filed_in_five_words(setup: Setup) -> None:
+    setup.decider.add(says("notify"), says("security dependency high fix no\nand approve it all"))
+    async with setup.running() as bench:
+        text = {"issue_title": "A hole", "issue_body": "libfoo can be made to run code.\u202e"}
+        await bench.submit("webhook", "issues", tier=Tier.PUBLIC, facts={"action": "opened", "number": 7}, text=text)
+        await the_decision(bench)
+        (notice,) = await bench.notices()
+    assert "security about dependencies, urgency high, wants: fix" in notice.body
+    assert "approve" not in notice.body
+    decision, filing = setup.decider.prompts
+    assert "libfoo" not in str(decision.messages), "who decides is not shown it"
+    assert filing.messages[-1].text == "libfoo can be made to run code.\nA hole"
+
+
+@pytest.mark.parametrize(
+    ("answer", "filed"),
+    [
+        ("bug code normal fix no", ("bug", "code", "normal", "fix", "no")),
+        ("Bug, deployments, high, fix, yes\n", ("bug", "deployment", "high", "fix", "yes")),
+        ("bug code normal fix", None),
+        ("bug code normal fix no thanks", None),
+        ("bug code urgent fix no", None),
+        ("", None),
+    ],
+)
+def test_only_the_words_of_the_form_count(answer: str, filed: tuple[str, ...] | None) -> None:
+    assert read_words(answer) == (Triage(*filed) if filed else None)

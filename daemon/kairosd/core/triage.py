@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from kairosd.core.json import Json, JsonObject
 
+STEM = 5  # letters by which another form of a word is known
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "kind": ("bug", "feature", "question", "review", "praise", "complaint", "spam", "security", "other"),
     "area": ("code", "tests", "docs", "build", "dependencies", "deployment", "other"),
@@ -49,6 +50,20 @@ def triage_schema() -> JsonObject:
         name: {"type": "string", "enum": list(words), "description": MEANINGS[name]} for name, words in FIELDS.items()
     }
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+def read_words(answer: str) -> Triage | None:
+    """Reads the first line of an answer that has a word for each field, in their order; None for any other."""
+    words = answer.strip().lower().partition("\n")[0].replace(",", " ").split()
+    if len(words) != len(FIELDS):
+        return None
+    return parse_triage({name: _word(found, FIELDS[name]) for name, found in zip(FIELDS, words, strict=True)})
+
+
+def _word(found: str, words: tuple[str, ...]) -> str:
+    """`found`, or the one word of the form that it is another form of, such as "dependency"."""
+    near = [word for word in words if len(found) >= STEM and word.startswith(found[:STEM])]
+    return near[0] if found not in words and len(near) == 1 else found
 
 
 def parse_triage(answer: Mapping[str, object]) -> Triage | None:

@@ -1,4 +1,4 @@
-"""Choosing: a question to a small model that is answered with one word. Its examples come as a conversation.
+"""Choosing: a question to a small model that is answered with a word or a few. Its examples come as a conversation.
 
 In the system text the same examples made such a model answer all alike; as turns it follows them.
 """
@@ -17,10 +17,10 @@ ANSWER_TOKENS = 8
 SHOWN_MOST = 40  # characters of an answer that was none of the words
 
 
-def question(name: str, text: str) -> Prompt:
-    """The prompt `name` about `text`."""
+def question(name: str, text: str, *, tokens: int = ANSWER_TOKENS) -> Prompt:
+    """The prompt `name` about `text`, with room for an answer of so many `tokens`."""
     system, examples = _asking(name)
-    return Prompt(system=system, messages=(*examples, Message("user", text)), max_tokens=ANSWER_TOKENS)
+    return Prompt(system=system, messages=(*examples, Message("user", text)), max_tokens=tokens)
 
 
 def again(prompt: Prompt, answer: str, *, words: Collection[str]) -> Prompt:

@@ -10,7 +10,8 @@ from kairosd.core.budget import Payer
 from kairosd.core.events import Event
 from kairosd.core.messages import Form, Message, Prompt, ToolUse
 from kairosd.core.texts import cleaned
-from kairosd.core.triage import Triage, parse_triage, triage_schema
+from kairosd.core.triage import Triage, parse_triage, read_words, triage_schema
+from kairosd.engine import choosing
 from kairosd.engine.asking import Asking, Cost, Reply
 from kairosd.engine.purses import NoRoom
 from kairosd.errors import ModelError, ModelProtocolError
@@ -20,6 +21,8 @@ from kairosd.prompts import text_of
 FILED_MOST = 5  # texts of one batch that are filed for its notice
 TEXT_SHOWN = 6000  # characters of all texts of an event together
 ANSWER_TOKENS = 256
+SHORT_SHOWN, SHORT_TOKENS = 2000, 16  # the same of a small model
+FORM = "triage"
 TRIES = 2
 
 
@@ -43,18 +46,16 @@ class Quarantine:
 
         None where the model did not fill in the form twice. Raises `ModelError`, `NoRoom`.
         """
-        form = Form("triage", "File the message.", triage_schema())
-        message = Message("user", _quoted(event))
-        prompt = Prompt(system=text_of("triage"), messages=(message,), form=form, max_tokens=ANSWER_TOKENS)
-        cost = Cost()
+        model, cost = self._model(), Cost()
+        prompt = _short_question(event) if model.by_schema else _question(event)
         for _ in range(TRIES):
             try:
-                reply = await self._asking.ask(self._model(), prompt, payer=payer, role="triage")
+                reply = await self._asking.ask(model, prompt, payer=payer, role="triage")
             except ModelProtocolError:
                 cost.add(None)
             else:
                 cost.add(reply.price, reply.tokens)
-                if triage := _read(reply, form.name):
+                if triage := read_words(reply.text) if model.by_schema else _read(reply):
                     return triage, cost
         return None, cost
 
@@ -77,9 +78,21 @@ class Quarantine:
         return Filed(tuple(lines), cost.total)
 
 
-def _read(reply: Reply, form: str) -> Triage | None:
+def _question(event: Event) -> Prompt:
+    form = Form(FORM, "File the message.", triage_schema())
+    message = Message("user", _quoted(event))
+    return Prompt(system=text_of("triage"), messages=(message,), form=form, max_tokens=ANSWER_TOKENS)
+
+
+def _short_question(event: Event) -> Prompt:
+    """For a small model, which fills in a form alike whatever it reads: a word for each field."""
+    text = "\n".join(cleaned(value).text for value in event.text.values())[:SHORT_SHOWN]
+    return choosing.question("triage_small", text, tokens=SHORT_TOKENS)
+
+
+def _read(reply: Reply) -> Triage | None:
     for use in reply.uses:
-        if isinstance(use, ToolUse) and use.name == form:
+        if isinstance(use, ToolUse) and use.name == FORM:
             return parse_triage(use.arguments)
     return None
 
