@@ -276,6 +276,7 @@ async def test_a_later_run_that_says_it_in_other_forms_confirms_it(setup: Setup)
          "The tests run with make check", "The tests of the parser run with make check in tools"),
         ("the wiki lies in Berlin, the mirror of the wiki lies in Zurich", "The wiki lies in Berlin",
          "The mirror of the wiki lies in Zurich"),
+        ("Alice manages Bob. In the evening Bob manages Alice.", "Alice manages Bob", "Bob manages Alice"),
     ],
 )  # fmt: skip
 async def test_what_only_looks_alike_stays_two_entries(setup: Setup, goal: str, first: str, second: str) -> None:

@@ -403,6 +403,8 @@ SCHEDULE = '{0}[[schedules]]\nname = "n"\ngoal = "g"\n'
         ('cron = "0 8 * * 8"', "its day of week is not understood"),
         ('cron = "0 9-8 * * *"', "its hour is not understood"),
         ('cron = "*/0 * * * *"', "its minute is not understood"),
+        ('cron = "*/² * * * *"', "its minute is not understood"),
+        ('cron = "0 ² * * *"', "its hour is not understood"),
         ('every = "soon"', "must be a span"),
         ('every = "0s"', "must be between"),
         ('at = "tomorrow"', "must be a moment"),

@@ -55,6 +55,8 @@ FAULTS: dict[str, tuple[str, Operation]] = {
     "another key superseded": ("I5", changed("supersede", key="mail.port")),
     "less trusted evidence": ("I5", op(Op.SUPERSEDE, "aaaa0003", "j106", text="The test suite runs the parser fix.")),
     "two entries in one superseded": ("I18", changed("supersede", targets=("aaaa0001", "aaaa000c"))),
+    "a port that is no number": ("I18", changed("local", check="port=²")),
+    "a port in a circle": ("I18", changed("local", check="port=①")),
     "an exact duplicate": ("I9", add(MEMORY[0].text, "j105", key="deploy.again")),
     "a near duplicate": ("I9", add("Deploys run on Hetzner: port 9090!", "j105", key="deploy.again")),
     "superseded by the same": ("I9", op(Op.SUPERSEDE, "aaaa0001", "j105", text="Deploys run on port 9090, Hetzner.")),

@@ -63,11 +63,11 @@ def check_cron(text: str) -> None:
 
 def _cron_part(part: str, allowed: range, *, names: dict[str, int]) -> bool:
     span, slash, step = part.partition("/")
-    if slash and not (step.isdigit() and int(step) > 0):
+    if slash and not (_is_number(step) and int(step) > 0):
         return False
     if span == "*":
         return True
-    ends = [names.get(end, int(end) if end.isdigit() else -1) for end in span.split("-")]
+    ends = [names.get(end, int(end) if _is_number(end) else -1) for end in span.split("-")]
     if names is DAYS and len(ends) == 2 and ends[1] == 0:
         ends[1] = 7  # sat-sun
     return len(ends) <= 2 and all(end in allowed for end in ends) and ends == sorted(ends)
@@ -77,9 +77,13 @@ def address(text: str) -> tuple[str, int]:
     """`host:port` or `[v6]:port` taken apart; port 0 = any free one. Raises `ValueError` naming the form."""
     host, _, port = text.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not (port.isascii() and port.isdigit() and int(port) <= 65535 and _is_host(bare, v6=bare != host)):
+    if not (_is_number(port) and int(port) <= 65535 and _is_host(bare, v6=bare != host)):
         raise ValueError('must be host:port, such as "127.0.0.1:8787" or "[::1]:8787"')
     return bare, int(port)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()  # "²" is a digit too, and no number
 
 
 def _is_host(text: str, *, v6: bool) -> bool:

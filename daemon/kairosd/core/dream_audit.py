@@ -12,7 +12,7 @@ from kairosd.core.dream import WRITING, Op, Operation, retired
 from kairosd.core.dream_checks import LOSS_CAP_PERCENT, Problem
 from kairosd.core.dream_dates import relative
 from kairosd.core.dream_support import left_out, orders, secret
-from kairosd.core.duplicates import NEAR
+from kairosd.core.duplicates import NEAR, is_apart, same
 from kairosd.core.events import Tier
 from kairosd.core.evidence import Evidence
 from kairosd.core.expiry import EXPIRED, may_expire
@@ -84,10 +84,10 @@ def _untouched(
     named = {name for operation in accepted for name in operation.targets}
     now = {entry.id: entry for entry in new.entries}
     for entry in old.entries:
-        same = entry.id in now and format_line(now[entry.id]) == format_line(entry)
-        if not same and entry.id not in named and entry.id not in marked:
+        is_kept = entry.id in now and format_line(now[entry.id]) == format_line(entry)
+        if not is_kept and entry.id not in named and entry.id not in marked:
             yield Problem("I2b", f"{entry.id} was changed although no operation names it")
-        if not same and entry.id not in marked and (entry.pinned or entry.by_owner):
+        if not is_kept and entry.id not in marked and (entry.pinned or entry.by_owner):
             yield Problem("I14", f"{entry.id} is the owner's and was changed")
     for name in set(marked) & now.keys():
         before = old.get(name)
@@ -141,7 +141,9 @@ def _entry(entry: Entry, generation: Generation) -> Iterable[Problem]:
             yield Problem("I5", f"{entry.id} and {other.id} both have the key {entry.key}")
         # A dream sees no other workspace: what it lets hold everywhere may have been known in one of them before.
         around = other.scope == EVERYWHERE and other.since <= entry.since
-        if (entry.scope == other.scope or around) and overlap(words, word_set(other.text)) >= NEAR:
+        if not (entry.scope == other.scope or around) or overlap(words, word_set(other.text)) < NEAR:
+            continue
+        if same(entry.text, other.text) or (entry.scope == other.scope and not is_apart(entry.text, other.text)):
             yield Problem("I9", f"{entry.id} and {other.id} say the same")
 
 

@@ -27,7 +27,7 @@ from kairosd.core.dream_support import (
     unsaid,
     values,
 )
-from kairosd.core.duplicates import NEAR, differs, is_turned, same, says_more
+from kairosd.core.duplicates import differs, holding, is_apart, is_turned, nearby, same, says_more
 from kairosd.core.events import Tier
 from kairosd.core.evidence import Evidence
 from kairosd.core.memory import (
@@ -42,7 +42,6 @@ from kairosd.core.memory import (
     new_id,
     overlap,
     plain,
-    word_set,
 )
 from kairosd.core.norms import norm
 
@@ -265,14 +264,15 @@ def _sourced(operation: Operation, frame: Frame) -> Iterable[Problem]:
 
 
 def _duplicates(operation: Operation, frame: Frame) -> Iterable[Problem]:
-    words, scope = word_set(operation.text), scope_of(operation, frame.targets(operation), workspace=frame.workspace)
-    for entry in frame.generation.visible(frame.workspace):
-        if entry.id in operation.targets:
-            continue
-        if is_turned(operation.text, entry.text):
-            yield Problem("I9", f"{entry.id} says it otherwise in the same words: supersede it")
-        elif overlap(words, word_set(entry.text)) >= NEAR or same(operation.text, entry.text):
+    scope = scope_of(operation, frame.targets(operation), workspace=frame.workspace)
+    others = [one for one in frame.generation.visible(frame.workspace) if one.id not in operation.targets]
+    for entry in nearby(operation.text, others):
+        if same(operation.text, entry.text):
             yield Problem("I9", f"{entry.id} says the same already: {_instead(operation, entry)}")
+        # What holds everywhere may have an exception in a workspace.
+        elif scope in (EVERYWHERE, entry.scope) and is_turned(operation.text, entry.text):
+            yield Problem("I9", f"{entry.id} says it otherwise in the same words: supersede it")
+    for entry in others:
         if operation.key and entry.key == operation.key and entry.scope == scope:
             yield Problem("I5", f"{entry.id} has the key {entry.key}: supersede it, or take a key for another thing")
 
@@ -300,9 +300,10 @@ def _supersede(operation: Operation, frame: Frame) -> Iterable[Problem]:
     words = stems(operation.text)
     if (near := _about(target, words)) < ABOUT_LEAST:
         yield Problem("I5", f"it has nothing in common with {target.id}, which stays: add it instead")
-    rivals = [one for one in frame.generation.visible(frame.workspace) if one.id != target.id]
-    if nearer := [one.id for one in rivals if _about(one, words) > NEARER * near]:
-        yield Problem("I5", f"it is rather about {nearer[0]} than about {target.id}, which stays")
+    else:
+        rivals = holding(words, frame.generation.visible(frame.workspace), share=NEARER * near)
+        if nearer := [one.id for one in rivals if one.id != target.id and _about(one, words) > NEARER * near]:
+            yield Problem("I5", f"it is rather about {nearer[0]} than about {target.id}, which stays")
     trust = basis(operation, cited, targets=[target])[1]
     if same(target.text, operation.text) and not says_more(operation, target, trust=trust):
         yield Problem("I9", f"it says what {target.id} says: restamp it instead")
@@ -352,8 +353,9 @@ def _restamp(operation: Operation, frame: Frame) -> Iterable[Problem]:
     told = [each.text for each in cited]
     if support(target.text, told) < SUPPORT or foreign(target.text, told) or turned(target.text, told):
         yield Problem("I3", f"what it cites does not say what {target.id} says")
-    elif differs(nearest(target.text, told), target.text):
-        yield Problem("I3", f"what it cites says otherwise than {target.id}: supersede it")
+    elif differs(said := nearest(target.text, told), target.text):
+        instead = "add it" if is_apart(said, target.text) else "supersede it"
+        yield Problem("I3", f"what it cites says otherwise than {target.id}: {instead}")
 
 
 _RULES: Mapping[Op, Callable[[Operation, Frame], Iterable[Problem]]] = {
@@ -366,4 +368,4 @@ def is_claim(check: str) -> bool:
     kind, _, value = check.partition("=")
     if not is_check(check) or CHECK_VALUE.fullmatch(value) is None:
         return False
-    return kind != "port" or (value.isdigit() and 0 < int(value) < 65536)
+    return kind != "port" or (value.isascii() and value.isdigit() and 0 < int(value) < 65536)
