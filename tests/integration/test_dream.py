@@ -874,6 +874,31 @@ async def test_what_is_forgotten_while_it_dreams_is_not_learned_from_what_the_dr
     assert world.texts() == ["The staging server has port 8443."]
 
 
+async def test_a_run_that_is_forgotten_with_what_it_says_teaches_nothing_more(world: World) -> None:
+    """Neither a dream that has read its lines already nor a later one; what it says next cannot be known yet."""
+    world.seed(entry("aaaa0001", "deploy.host", LINE))
+    world.setup.bell.stall = "after"
+    world.setup.actor.add(says(f"As I see it: {LINE}", use("bell", note="done")))
+    run = await world.bench.tell("look at the staging")
+    await world.note("call.succeeded", {"tool": "shell", "result": "the proxy answers on 9191"}, cause=run)
+    told = {"source": "owner", "kind": "told", "text": {"message": "Remember: the staging server has port 8443."}}
+    await world.note("event.received", told, tier="owner")
+    await world.written()
+    (call,), other = ([f"j{one['seq']}" for one in world.lines(kind)] for kind in ("call.succeeded", "event.received"))
+
+    async def meanwhile(_: Prompt) -> Sequence[StreamPart]:
+        await world.memory.keeper.forget("aaaa0001")
+        return proposes(ADD(other[-1], "The staging server has port 8443.", "staging.port"))
+
+    world.setup.actor.add(meanwhile)
+    world.answers(ADD(call, "The proxy answers on 9191.", "proxy.port"))
+    await world.dream()
+    assert world.texts() == ["The staging server has port 8443."]
+    await world.note("call.succeeded", {"tool": "shell", "result": "the proxy of the deploys is up"}, cause=run)
+    await world.written()
+    assert await world.memory.dreamer._dream.unlearned(10) == 0
+
+
 async def test_an_undo_while_it_dreams_leaves_nothing_out(world: World) -> None:
     """I13: tree and cursor go back together, so what the undone dream had read is read again."""
     (first,) = await world.tell(PORT)

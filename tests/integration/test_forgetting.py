@@ -12,10 +12,14 @@ from tests.dreams import entry
 from tests.engine_bench import Bench, Setup, open_setup
 from tests.fakes import says, use
 
+from kairosd.core.dream import Op, Operation
 from kairosd.core.journal import Note
 from kairosd.core.memory import Past
+from kairosd.core.runs import RunState
 from kairosd.core.search import Layer
+from kairosd.engine import indexing
 from kairosd.engine.indexing import forgotten
+from kairosd.ports import Proposal
 from kairosd.store.journal_files import read_lines
 
 pytestmark = pytest.mark.anyio
@@ -164,6 +168,118 @@ async def test_what_is_active_elsewhere_is_another_entry(setup: Setup) -> None:
         store.commit(replace(base, entries=both), base=base)
         await bench.engine.memory.keeper.forget("aaaa0001")
         assert [one.id for one in store.load().entries] == ["aaaa0002"]
+
+
+async def test_what_is_forgotten_while_its_run_is_under_way_stays_forgotten(setup: Setup) -> None:
+    """Its turns and its end are written down later; so are lines that the journal's thread has not come to yet."""
+    async with setup.running() as bench:
+        store, keeper = bench.engine.memory.store, bench.engine.memory.keeper
+        setup.bell.stall = "after"
+        setup.actor.add(says("", use("remember", text=FACT)), says(f"noted that {FACT}", use("bell", note="done")))
+        asked = asyncio.get_running_loop().create_task(bench.tell(f"remember: {FACT}"))
+        while not store.load().entries or not setup.bell.rung:
+            await asyncio.sleep(0.005)
+        run = await asked
+        await keeper.forget(store.load().entries[0].id)
+        await bench.stores.state.note(Note("run.parked", run, workspace="app"), setup.clock.now())
+        now = replace(await bench.run(run), state=RunState.DONE, result=f"{FACT}: done", ended=setup.clock.now())
+        await bench.stores.runs.end(now, (), now=setup.clock.now())
+        await bench.stores.state.drain()
+        assert any(line["kind"] == "run.ended" for line in read_lines(bench.ground.place.journal))
+        for _ in range(2):
+            assert not await found(bench, "staging deploy hetzner 9090")
+            await keeper._indexer.rebuild()
+        assert await bench.engine.memory.dreamer._dream.unlearned(10) == 0
+
+
+async def test_of_a_run_that_only_says_it_the_rest_is_hidden_too(setup: Setup) -> None:
+    """It is under way when an entry is forgotten that others told."""
+    async with setup.running() as bench:
+        store, keeper = bench.engine.memory.store, bench.engine.memory.keeper
+        base = store.load()
+        store.commit(replace(base, entries=(entry("aaaa0001", "a.b", FACT, scope="app"),)), base=base)
+        setup.bell.stall = "after"
+        setup.actor.add(says(f"as I see it {FACT}", use("bell", note="it is so")))
+        said = await bench.tell("look at the staging")
+        await bench.stores.state.note(Note("run.parked", said, workspace="app"), setup.clock.now())
+        await noted(bench, "and so on it went")
+        assert any(one.startswith(f"{said}#") for one in await found(bench, "look at the staging"))
+        await keeper.forget("aaaa0001")
+        assert said in forgotten(store.load())
+        (call,) = [one for one in await bench.stores.runs.calls(said) if one.tool == "bell"]
+        question = Note("approval.opened", "a_1", call.id, "app", data={"question": f"Shall it ring, as {FACT}?"})
+        await bench.stores.state.note(question, setup.clock.now())
+        again = await noted(bench, f"somebody says anew that {FACT}")
+        assert await found(bench, "hetzner 9090") == {*again}
+        assert not any(one.startswith(f"{said}#") for one in await found(bench, "look at the staging"))
+
+
+async def test_a_run_that_a_fact_was_learned_from_is_hidden_whatever_it_has_said(setup: Setup) -> None:
+    async with setup.running() as bench:
+        store = bench.engine.memory.store
+        setup.bell.stall = "after"
+        setup.actor.add(says("", use("bell", note="done")))
+        run = await bench.tell("look at the staging")
+        (call,) = await bench.stores.runs.calls(run)
+        base = store.load()
+        store.commit(replace(base, entries=(entry("aaaa0001", "a.b", FACT, sources=(call.id,)),)), base=base)
+        await bench.engine.memory.keeper.forget("aaaa0001")
+        assert run in forgotten(store.load())
+
+
+async def test_a_search_does_not_wait_until_something_is_forgotten(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexing, "PATIENCE_SECONDS", 0.05)
+    async with setup.running() as bench:
+        keeper = bench.engine.memory.keeper
+        (line,) = await noted(bench, "the heron sleeps on one leg")
+        assert await found(bench, "heron leg") == {line}
+        async with keeper._indexer.echoes(lambda _: False), asyncio.timeout(5):
+            answer = await keeper.search("heron leg", workspace=None, filters={})
+        assert ([one["source"] for one in answer["found"]], answer["behind"]) == ([line], True)
+        assert not (await keeper.search("heron leg", workspace=None, filters={}))["behind"]
+
+
+async def test_what_another_workspace_knows_stays_there(setup: Setup) -> None:
+    setup.second = True
+    async with setup.running() as bench:
+        store, keeper = bench.engine.memory.store, bench.engine.memory.keeper
+        (here,) = await noted(bench, f"{FACT}, here")
+        (there,) = await noted(bench, f"{FACT}, there", workspace="lib")
+        base = store.load()
+        wide = entry("bbbb0001", "a.b", "Mail leaves through port 587", scope="*")
+        store.commit(replace(base, entries=(entry("aaaa0001", "a.b", FACT), wide)), base=base)
+        await keeper.forget("aaaa0001")
+        assert await found(bench, "hetzner 9090") == {there}
+        assert here in forgotten(store.load())
+        (mail,) = await noted(bench, "mail leaves through port 587", workspace="lib")
+        await keeper.forget("bbbb0001")
+        assert mail in forgotten(store.load())
+
+
+async def test_a_short_text_damages_no_proposal_and_no_manifest(setup: Setup) -> None:
+    setup.workspace = "trusted = true"
+    async with setup.running() as bench:
+        store, keeper = bench.engine.memory.store, bench.engine.memory.keeper
+        base = store.load()
+        entries = (
+            entry("aaaa0001", "a.b", "App", sources=("hand",)),
+            entry("aaaa0002", "c.d", "Go", sources=("hand",)),
+            entry("aaaa0003", "e.f", "It is what it is", sources=("hand",)),
+            entry("bbbb0001", "g.h", "The heron sleeps on one leg"),
+        )
+        store.commit(replace(base, entries=entries, manifest={"phase": "run", "call": "c_goabc"}), base=base)
+        notes = "- Letters of the application leave through port 587\n"
+        carried = await keeper.carry_in(str(setup.root / "CLAUDE.md"), notes, workspace=None)
+        wish = Operation(Op.RETIRE, ("bbbb0001",), ("j1",)).record()
+        store.propose(Proposal("pretire0001", "it is over", setup.clock.now(), 1, ({**wish, "workspace": "app"},)))
+        for name in ("aaaa0001", "aaaa0002", "aaaa0003"):
+            await keeper.forget(name)
+        assert any(one.manifest.get("call") == "c_goabc" for one in store.past())
+        await bench.engine.memory.desk.accept(carried["proposals"][0])
+        assert {one.scope for one in store.load().entries} == {"app"}
+        assert [one.id for one in store.proposals()] == ["pretire0001"]
 
 
 async def test_a_transcript_that_got_shorter_leaves_nothing_in_the_index(setup: Setup) -> None:

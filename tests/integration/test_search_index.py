@@ -13,6 +13,7 @@ from kairosd.core.events import Tier
 from kairosd.core.search import Layer, Passage, Question
 from kairosd.core.spans import Span, span_in
 from kairosd.errors import StoreError
+from kairosd.store import search
 from kairosd.store.matching import WORK
 from kairosd.store.search import SearchIndex
 
@@ -288,8 +289,36 @@ def test_of_a_whole_thread_that_got_shorter_nothing_is_left(index: SearchIndex, 
     assert index.counts() == {"transcript": 1}
 
 
-def test_every_passage_of_a_layer_is_looked_at(index: SearchIndex) -> None:
+def test_every_passage_of_a_layer_is_looked_at(index: SearchIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "SLICE", 7)
     index.put([entry(f"j{number}", "heron", layer=Layer.JOURNAL, scope=f"w{number}") for number in range(300)], {})
     index.put([entry("m:1", "heron")], {})
     assert len(index.saying([Layer.JOURNAL], lambda passage: "heron" in passage.text)) == 300
     assert index.saying([Layer.JOURNAL], lambda passage: passage.scope == "w7") == ["j7"]
+
+
+def test_a_search_need_not_wait_until_every_passage_is_looked_at(index: SearchIndex) -> None:
+    index.put([entry("j1", "heron", layer=Layer.JOURNAL), entry("m:1", "heron")], {})
+    answers: list[list[str]] = []
+
+    def says(_: Passage) -> bool:
+        search = Thread(target=lambda: answers.append(sources(index, "heron", layers=(Layer.MEMORY,))), daemon=True)
+        search.start()
+        search.join(5)
+        return True
+
+    assert index.saying([Layer.JOURNAL], says) == ["j1"]
+    assert answers == [["m:1"]]
+
+
+def test_what_is_dropped_is_not_searched_for_among_all(index: SearchIndex) -> None:
+    index.put([entry(f"j{number}", "heron", layer=Layer.JOURNAL) for number in range(2000)], {})
+    steps = 0
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+
+    index._opened().set_progress_handler(step, 1000)
+    assert index.drop([f"j{number}" for number in range(100)]) == 100
+    assert steps < 500, f"{steps} thousand steps of SQLite for 100 of 2000 passages"

@@ -37,3 +37,13 @@ def test_what_kairos_says_of_itself_is_local() -> None:
     found = of_line(line(7, "workspace.trusted", {"files": {"a": "the notes of the project"}}), {})
     assert found is not None
     assert found.tier is Tier.LOCAL
+
+
+def test_of_a_run_with_many_checks_its_goal_and_result_are_found() -> None:
+    """They are what a dream learns from, and what must be known again when it is forgotten."""
+    checks = [{"kind": "command", "seen": "collected items and passed " * 12} for _ in range(9)]
+    data = {"state": "done", "checks": checks, "goal": "look at the heron", "result": "it sleeps"}
+    found = of_line(line(7, "run.ended", data, id=RUN), {})  # type: ignore[arg-type]
+    assert found is not None
+    assert "look at the heron" in found.text
+    assert "it sleeps" in found.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import unicodedata
 from datetime import date
 
 import pytest
@@ -23,6 +24,9 @@ SAID = [
     ("use tabs", "he uses tabs here"),
     ("Deploys run on Fridays", "it ran the Friday deploys"),
     ("Zanzibar", "the trip to Zanzibar is in May"),
+    ("Der Café-Schlüssel liegt dort", unicodedata.normalize("NFD", "Der Café-Schlüssel liegt dort")),
+    (unicodedata.normalize("NFD", "Der Café-Schlüssel liegt dort"), "der café-schlüssel liegt dort"),
+    ("Port 9000", "it is on port ９０００"),
     ("端口是9000", "请记住端口是9000。"),
     ("It is what it is.", "and it is what it is, he said"),
     ("C++", "we write C++ here"),

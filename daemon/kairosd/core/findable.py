@@ -18,6 +18,7 @@ from kairosd.core.search import Layer, Passage
 NOWHERE = ""  # the scope of what belongs to no workspace
 TEXT_MAX = 2000  # characters of one passage that can be found
 WORDS_LEAST = 2
+FIRST = frozenset({"goal", "result"})  # what a dream learns from, whatever else a line tells
 
 _NO_WORDS = re.compile(r"(?:[edrcangt]_)?[0-9a-z]{20,}|[0-9a-f]{7,}|[\dT:.Z+-]+")  # ids, hashes, times
 _SPEAKERS = {"said": "owner", "turn": "kairos", "result": "tool", "finish": "kairos"}
@@ -84,12 +85,12 @@ def _turn(entry: JsonObject) -> Iterator[str]:
 
 
 def _words(value: Json) -> Iterator[str]:
-    """Every text in `value` that a person would search for, in the order of the names."""
+    """Every text in `value` that a person would search for, those of `FIRST` first."""
     if isinstance(value, str):
         if value.strip() and not _NO_WORDS.fullmatch(value):
             yield value
     elif isinstance(value, Mapping):
-        for name in sorted(value):
+        for name in sorted(value, key=lambda name: (name not in FIRST, name)):
             if name not in ("key", "delivery"):
                 yield from _words(value[name])
     elif isinstance(value, (list, tuple)):

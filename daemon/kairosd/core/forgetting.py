@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import Counter, deque
 from datetime import date
 
@@ -24,13 +25,23 @@ SHORT = 3  # words
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
+def folded(text: str) -> str:
+    """`text` as it is compared: case, and how accents and digits are written, make no difference to search either."""
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
+def wording(text: str) -> re.Pattern[str]:
+    """What finds a text itself in words that are `folded`, whatever ends it; a number is in no longer one."""
+    named = folded(plain(text).strip(" .,;:!?") or text)
+    return re.compile(rf"(?<![0-9a-z_]){re.escape(named)}(?![0-9a-z_])")  # other scripts need no blanks
+
+
 class Echo:
     """One text that is forgotten."""
 
     def __init__(self, text: str) -> None:
-        named = (plain(text).strip(" .,;:!?") or text).casefold()
-        edges = r"(?<![0-9a-z_])", r"(?![0-9a-z_])"  # a number is in no longer one; other scripts need no blanks
-        self._text = re.compile(rf"{edges[0]}{re.escape(named)}{edges[1]}")
+        text = folded(text)
+        self._text = wording(text)
         self._words = frozenset(stem_list(based(text)))
         self._dates = frozenset(word for day in _DATE.findall(text) for word in stem_list(day))
         kept = (value for value in values(text) if not _DATE.fullmatch(value))
@@ -41,12 +52,12 @@ class Echo:
 
     def is_in(self, said: str, day: date) -> bool:
         """Whether words of that local day say it."""
-        shown = said.casefold()
+        shown = folded(said)
         # Most have none of it, which is known in a hundredth of the time. Half of its words may be irregular forms.
         there = sum(word in shown for word in self._words - self._dates)
         if 2 * there < self._least - len(self._dates) or not all(word in shown for word in self._demanded):
             return False
-        shown = plain(resolved(said, day)).casefold()
+        shown = folded(plain(resolved(said, day)))
         return self._text.search(shown) is not None or self._together(stem_list(based(shown)))
 
     def _together(self, words: list[str]) -> bool:

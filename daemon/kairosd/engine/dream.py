@@ -29,6 +29,7 @@ from kairosd.core.dream_checks import Examined, Frame, Problem, examine
 from kairosd.core.events import Tier
 from kairosd.core.evidence import gather, grouped, without_series
 from kairosd.core.expiry import expire, expiring
+from kairosd.core.findable import run_of
 from kairosd.core.journal import Note
 from kairosd.core.json import Json, JsonObject, digest
 from kairosd.core.memory import Generation
@@ -72,11 +73,12 @@ class DreamDeps:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A stretch of the journal from which there is something to learn."""
+    """A stretch of the journal from which there is something to learn. `runs` tell of which run a line is."""
 
     groups: tuple[Group, ...]
     upto: int
     dropped: JsonObject
+    runs: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,9 +212,10 @@ class Dream:
         hidden = set(forgotten(base))
         while lines := await asyncio.to_thread(self._d.journal.after, after, limit=LINES_MOST):
             tiers = await self._tiers(lines)
+            runs = {f"j{line['seq']}": run_of(line) for line in lines}
             while True:
                 found = await asyncio.to_thread(gather, lines, base.entries, scrub=self._d.scrub, known=tiers)
-                known = tuple(one for one in found.evidence if one.source not in hidden)
+                known = tuple(one for one in found.evidence if hidden.isdisjoint((one.source, runs[one.source])))
                 found = without_series(replace(found, evidence=known))
                 groups = tuple(Group(name, tuple(each)) for (name, _), each in grouped(found.evidence).items())
                 fits = all(fitted(group.evidence, room) for group in groups) and self._least(groups, base) <= left
@@ -220,7 +223,7 @@ class Dream:
                     break
                 lines = lines[: len(lines) // 2]
             if groups:
-                return Batch(groups, found.upto, dict(found.dropped))
+                return Batch(groups, found.upto, dict(found.dropped), runs)
             after = found.upto
             self._noise = (base.cursor, after)
         return None
@@ -293,14 +296,14 @@ class Dream:
                 base = await self._orient()
                 if base.cursor != began:
                     return base  # gone back meanwhile: what lies between is to be learned again
-                draft = self._again(draft, base)
+                draft = self._again(draft, base, batch=batch)
         raise GroupFailed(batch.groups[0], "memory was changed by hand each time it was to be written")
 
     async def _without_faults(self, draft: Draft, base: Generation, *, batch: Batch) -> Draft:
         """The draft of the groups that pass on top of each other. Raises until the others have failed often enough."""
         sound = replace(draft, parts=())
         for part in draft.parts:
-            tried = self._again(replace(sound, parts=(*sound.parts, part)), base)
+            tried = self._again(replace(sound, parts=(*sound.parts, part)), base, batch=batch)
             tried = replace(tried, generation=replace(tried.generation, cursor=batch.upto))
             if problems := await self._check(tried, base):
                 await self._put_aside(GroupFailed(part[0], "; ".join(map(str, problems[:5]))), batch)
@@ -308,15 +311,16 @@ class Dream:
                 sound = tried
         return sound if sound.parts else replace(sound, generation=replace(base, cursor=batch.upto))
 
-    def _again(self, draft: Draft, base: Generation) -> Draft:
+    def _again(self, draft: Draft, base: Generation, *, batch: Batch) -> Draft:
         """The same operations on memory as the owner left it; what touches their lines is now held for them.
 
         What rests on what they have forgotten meanwhile is left out.
         """
         made, hidden = replace(draft, generation=base, parts=()), set(forgotten(base))
+        gone = {source for source, run in batch.runs.items() if not hidden.isdisjoint((source, run))}
         for group, part in draft.parts:
             wanted = [*part.accepted, *(one for one, _ in part.held)]
-            known = [one for one in wanted if not hidden.intersection(one.sources)]
+            known = [one for one in wanted if gone.isdisjoint(one.sources)]
             found = examine(known, made.frame(group, self._today()))
             found = replace(found, rejected=(*part.rejected, *found.rejected))
             made = replace(made, generation=found.generation, parts=(*made.parts, (group, found)))

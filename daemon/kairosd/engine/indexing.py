@@ -8,13 +8,13 @@ read lines which the journal has no more, as after a crash that tore some off or
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from kairosd.core.expiry import set_aside
 from kairosd.core.findable import of_entry, of_line, of_transcript, run_of
-from kairosd.core.forgetting import Echo
 from kairosd.core.json import Json, digest
 from kairosd.core.memory import Generation
 from kairosd.core.runs import Run
@@ -61,7 +61,12 @@ class Indexer:
     async def catch_up(self, seconds: float | None = None, progress: Callable[[int], None] | None = None) -> bool:
         """Reads what is new, for at most about `seconds`; False = there is more. `progress` hears journal numbers."""
         began = self._clock.monotonic()
-        async with self._turn:
+        try:
+            async with asyncio.timeout(seconds):  # in real time: a thread is waited for
+                await self._turn.acquire()
+        except TimeoutError:
+            return False
+        try:
             marks = await asyncio.to_thread(self._index.marks)
             lines = await self._later(mark := marks.get(JOURNAL_MARK, ""))
             if lines is None:
@@ -80,6 +85,8 @@ class Indexer:
             if marks.get(REBUILD_MARK):
                 # Whole again, also where the one that began it was stopped: the next one begins from nothing.
                 await asyncio.to_thread(self._index.put, (), {REBUILD_MARK: ""})
+        finally:
+            self._turn.release()
         return True
 
     async def rebuild(self, progress: Callable[[int], None] | None = None) -> Mapping[str, int]:
@@ -96,23 +103,18 @@ class Indexer:
             pass
         return await asyncio.to_thread(self._index.counts)
 
-    async def echoes(self, texts: Sequence[str]) -> list[str]:
-        """The journal lines and turns that say one of `texts` still; none is left out, of no workspace either."""
+    @contextlib.asynccontextmanager
+    async def echoes(self, says: Callable[[Passage], bool]) -> AsyncIterator[list[str]]:
+        """The journal lines and turns that `says` holds of; every one is looked at. Nothing is added until the end."""
         while not await self.catch_up():
             pass
-        said = [Echo(text) for text in texts]
-
-        def says(passage: Passage) -> bool:
-            day = passage.at.astimezone().date()
-            return any(one.is_in(passage.text, day) for one in said)
-
-        return await asyncio.to_thread(self._index.saying, (Layer.JOURNAL, Layer.TRANSCRIPT), says)
+        async with self._turn:
+            yield await asyncio.to_thread(self._index.saying, (Layer.JOURNAL, Layer.TRANSCRIPT), says)
 
     async def drop(self, sources: Sequence[str]) -> None:
         """What was forgotten is found no more."""
         async with self._turn:
-            await asyncio.to_thread(self._index.drop, sources)
-            await asyncio.to_thread(self._index.purge)  # `replace` may have taken them out, but not their words
+            await self._drop(sources)
 
     async def expire(self, runs: Sequence[str]) -> None:
         """The transcripts of `runs` are deleted: what they said is found no more."""
@@ -142,21 +144,27 @@ class Indexer:
             await asyncio.to_thread(self._index.replace, Layer.MEMORY, entries, marks={MEMORY_MARK: mark})
         hidden = _hidden(generation)
         if marks.get(FORGOTTEN_MARK) != hidden:  # whoever made it forget may have been stopped before the index
-            await asyncio.to_thread(self._index.drop, forgotten(generation))
-            await asyncio.to_thread(self._index.purge)
+            await self._drop(forgotten(generation))
             await asyncio.to_thread(self._index.put, (), {FORGOTTEN_MARK: hidden})
+
+    async def _drop(self, sources: Sequence[str]) -> None:
+        await asyncio.to_thread(self._index.drop, sources)
+        await asyncio.to_thread(self._index.drop_threads, [one for one in sources if one.startswith("r_")])
+        await asyncio.to_thread(self._index.purge)  # `replace` may have taken them out, but not their words
 
     async def _lines(self, lines: Sequence[Line], after: str) -> bool:
         """Adds what the lines say to an index that has been read up to `after`; False = it has not."""
-        runs = await self._runs({name for line in lines if (name := run_of(line))})
+        about = [await self._run_of(line) for line in lines]
+        runs = await self._runs(set(filter(None, about)))
         taints = {name: run.taint for name, run in runs.items()}
-        passages = [passage for line in lines if (passage := of_line(line, taints)) is not None]
+        named = zip(lines, about, strict=True)
+        told = [(passage, run) for line, run in named if (passage := of_line(line, taints)) is not None]
         rested = sorted(runs.keys() & {str(line.get("id")) for line in lines if line.get("kind") in RESTING})
         for name in rested:
-            passages += await self._transcript(runs[name])
+            told += [(passage, name) for passage in await self._transcript(runs[name])]
         memory = await asyncio.to_thread(self._memory.load)
         hidden = set(forgotten(memory))
-        kept = [passage for passage in passages if passage.source not in hidden]
+        kept = [passage for passage, run in told if hidden.isdisjoint((passage.source, run))]
         now = {JOURNAL_MARK: _mark(lines[-1])}
         over = {JOURNAL_MARK: after, FORGOTTEN_MARK: _hidden(memory)}  # it may have been made to forget meanwhile
         return await asyncio.to_thread(self._index.put, kept, now, over=over, whole=rested)
@@ -165,6 +173,14 @@ class Indexer:
         entries = await self._record.transcripts.read(run.id)
         at = run.started or run.created
         return list(of_transcript(run.id, entries, workspace=run.workspace, taint=run.taint, at=at))
+
+    async def _run_of(self, line: Line) -> str:
+        """The id of the run that a line tells of; what a call asked the owner names that call alone."""
+        run, cause = run_of(line), str(line.get("cause"))
+        if not run and cause.startswith("c_"):
+            with contextlib.suppress(NotFoundError):
+                return (await self._record.runs.get_call(cause)).run
+        return run
 
     async def _runs(self, names: set[str]) -> dict[str, Run]:
         found = {}
@@ -182,7 +198,7 @@ def _hidden(generation: Generation) -> str:
 
 
 def forgotten(generation: Generation) -> list[str]:
-    """The sources of what the owner made Kairos forget: they would say it still."""
+    """The sources of what the owner made Kairos forget, which would say it still; of a run all that tells of it."""
     return [source for past in generation.history if past.entry is None for source in past.sources]
 
 

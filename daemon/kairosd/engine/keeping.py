@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import date
 from itertools import islice
@@ -18,7 +18,8 @@ from kairosd.core.dream_support import SUPPORT, foreign, support
 from kairosd.core.duplicates import same
 from kairosd.core.events import Tier
 from kairosd.core.evidence import Evidence
-from kairosd.core.findable import NOWHERE
+from kairosd.core.findable import NOWHERE, of_transcript
+from kairosd.core.forgetting import Echo
 from kairosd.core.ids import mint
 from kairosd.core.journal import Note
 from kairosd.core.json import JsonObject, digest
@@ -33,7 +34,8 @@ from kairosd.core.memory import (
     format_line,
     plain,
 )
-from kairosd.core.search import Found, Layer, Question, snippet
+from kairosd.core.runs import ENDED, RunState
+from kairosd.core.search import Found, Layer, Passage, Question, snippet
 from kairosd.core.spans import span_of
 from kairosd.core.workspaces import Workspace
 from kairosd.engine.indexing import Indexer
@@ -111,18 +113,25 @@ class Keeper:
         """Leaves a tombstone without the text everywhere, and takes what says it still out of the index.
 
         That is what `core/forgetting.py` knows, and the journal lines that it was learned from, whatever their words:
-        no dream learns it from them again. What is past and said the same is forgotten with it. The journal and
-        transcripts are records and stay as they are. Raises `NotFoundError`; `UsageError` for the start of an id that
-        is short or not the only one.
+        no dream learns it from them again. A run that has not ended and is behind it or says it is hidden as a whole,
+        for what it says next is not known yet. What is past and said the same is forgotten with it. What another
+        workspace was told stays there. The journal and transcripts are records and stay as they are.
+
+        Raises `NotFoundError`; `UsageError` for the start of an id that is short or not the only one.
         """
         known = await self._known(identifier)
         name, now = known[-1].id, self._clock.now()
         said = {one.text for one in known} | {goal for one in known if (goal := await self._goal(one))}
-        lines = {source for one in known for source in one.sources if source[1:].isdigit()}
-        echoes = sorted(lines.union(await self._indexer.echoes(sorted(said))))
+        says = _sayer(said, elsewhere=self._elsewhere(known))
+        sources = {source for one in known for source in one.sources}
+        hidden = {source for source in sources if source[1:].isdigit()}
+        hidden |= await self._under_way(says, sources=sources)  # first: what ends meanwhile is in the journal then
+        await self._stores.state.drain()
         names = tuple(dict.fromkeys(one.id for one in known))  # its own last: what is cut short is begun again by it
-        for each in names:
-            count = await asyncio.to_thread(self._memory.forget, each, now, sources=echoes if each == name else ())
+        async with self._indexer.echoes(says) as found:
+            echoes = sorted(hidden.union(found))
+            for each in names:
+                count = await asyncio.to_thread(self._memory.forget, each, now, sources=echoes if each == name else ())
         await self._indexer.drop([*(f"m:{each}" for each in names), *echoes])
         data: JsonObject = {"entry": name, "generations": count, "unlisted": len(echoes)}
         await self._note("memory.forgotten", data)
@@ -246,6 +255,22 @@ class Keeper:
         like = [one for one in others if any(same(one.text, text) for text in texts)]
         return [*like, *own]
 
+    async def _under_way(self, says: Callable[[Passage], bool], *, sources: Collection[str]) -> set[str]:
+        """The runs that have not ended and are among `sources`, called what is there, or say it."""
+        found: set[str] = set()
+        for run in await self._stores.runs.in_state(*(set(RunState) - ENDED)):
+            behind = {run.id, *(call.id for call in await self._stores.runs.calls(run.id))}
+            told = [{"kind": "said", "text": run.goal}, *await self._stores.transcripts.read(run.id)]
+            turns = of_transcript(run.id, told, workspace=run.workspace, taint=run.taint, at=run.created)
+            if not behind.isdisjoint(sources) or await asyncio.to_thread(any, map(says, turns)):
+                found.add(run.id)
+        return found
+
+    def _elsewhere(self, known: Sequence[Entry]) -> frozenset[str]:
+        """The workspaces that are not told what is `known`; it is not said there of the same thing."""
+        scopes = {one.scope for one in known}
+        return frozenset() if EVERYWHERE in scopes else frozenset(one.name for one in self.workspaces) - scopes
+
     async def _goal(self, entry: Entry) -> str:
         """The words in which a run was told all of it, where it was learned so."""
         for source in entry.sources:
@@ -260,6 +285,17 @@ class Keeper:
 
     def _today(self) -> date:
         return self._clock.now().astimezone().date()
+
+
+def _sayer(texts: Iterable[str], *, elsewhere: Collection[str]) -> Callable[[Passage], bool]:
+    """What says whether a passage says one of `texts`, but for those of the workspaces `elsewhere`."""
+    echoes = [Echo(text) for text in texts]
+
+    def says(passage: Passage) -> bool:
+        day = passage.at.astimezone().date()
+        return passage.scope not in elsewhere and any(one.is_in(passage.text, day) for one in echoes)
+
+    return says
 
 
 def _one_of(entries: Sequence[Entry], identifier: str) -> Entry:

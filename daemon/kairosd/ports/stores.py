@@ -170,10 +170,7 @@ class Runs(Protocol):
         """Inserts a requested call."""
 
     async def move_call(self, call: Call, state: CallState, *, now: datetime, taint: Tier | None = None) -> Call:
-        """Moves a call along `CALL_MOVES` with plan, rule and result; its run falls to `taint` in the same transaction.
-
-        Raises `TransitionError`.
-        """
+        """Moves a call along `CALL_MOVES` with plan, rule and result, its run to `taint`. Raises `TransitionError`."""
 
     def end_look(self, call: Call, *, now: datetime) -> Future[Call]:
         """→ succeeded, for a call that only read: with the next transaction of any store, or a moment later."""
@@ -349,6 +346,9 @@ class State(Protocol):
 
     async def note(self, note: Note, now: datetime) -> None:
         """Adds a journal line that belongs to no other transition."""
+
+    async def drain(self) -> None:
+        """Returns once every journal line noted before the call is in the journal's files. Raises `StoreError`."""
 
     async def counters(self) -> Mapping[str, int]:
         """Everything `status` counts: rows by state, sums of calls, notices."""

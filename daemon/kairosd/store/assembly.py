@@ -73,12 +73,16 @@ def open_stores(path: Path, journal_folder: Path, *, transcripts_folder: Path, c
         begin = reconcile(journal_folder, connection, now=clock.now())
     journal = JournalWriter(journal_folder, begin.mark)
     database = Database(engine, begin.last, on_lines=journal.wake)
-    stores = stores_over(database, path.parent / "blobs", transcripts_folder=transcripts_folder, clock=clock)
+    blobs = path.parent / "blobs"
+    stores = stores_over(database, blobs, transcripts_folder=transcripts_folder, clock=clock, journal=journal)
     return OpenStores(stores, database, journal, begin.repairs, engine)
 
 
-def stores_over(database: Database, blobs_folder: Path, *, transcripts_folder: Path, clock: Clock) -> Stores:
-    """Every store of one database."""
+def stores_over(
+    database: Database, blobs_folder: Path, *, transcripts_folder: Path, clock: Clock,
+    journal: JournalWriter | None = None,
+) -> Stores:  # fmt: skip
+    """Every store of one database; `journal` None = nobody writes its lines down."""
     return Stores(
         events=EventStore(database, clock),
         decisions=DecisionStore(database),
@@ -90,7 +94,7 @@ def stores_over(database: Database, blobs_folder: Path, *, transcripts_folder: P
         notices=NoticeStore(database),
         model_calls=ModelCallStore(database),
         ratings=RatingStore(database),
-        state=StateStore(database),
+        state=StateStore(database, journal),
         transcripts=TranscriptStore(transcripts_folder),
         blobs=BlobStore(blobs_folder),
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kairosd.core.duplicates import same
+from kairosd.core.forgetting import folded, wording
 from kairosd.core.journal import stamp
 from kairosd.core.json import canonical
 from kairosd.errors import AmbiguousIdError, NotFoundError
@@ -17,6 +18,7 @@ from kairosd.store.memory_files import replace_file
 
 WAITS = "proposal"
 GONE = "[forgotten]"
+_WORDS = frozenset({"text", "reason", "speaker", "problems"})  # the fields that somebody has put into words
 
 
 class ProposalFolder:
@@ -70,26 +72,26 @@ def is_settled(path: Path) -> bool:
     return isinstance(record, dict) and record.get("state") not in (None, WAITS)
 
 
-def purged(value: Any, texts: set[str]) -> Any:
+def purged(value: Any, texts: set[str], *, field: str = "") -> Any:
     """`value` without the texts; of an operation that wrote one also without what else it said of it.
 
-    What another operation wrote stays, as what it wrote does.
+    What another operation wrote stays, as what it wrote does; so does what is no words: ids, keys, workspaces.
     """
     if isinstance(value, dict) and "op" in value:
         if _wrote(value, texts):
             return {**value, "text": GONE, "key": "", "check": "", "reason": ""}
-        return {key: each if key == "text" else purged(each, texts) for key, each in value.items()}
+        return {key: each if key == "text" else purged(each, texts, field=key) for key, each in value.items()}
     if isinstance(value, dict):
-        return {key: purged(each, texts) for key, each in value.items()}
+        return {key: purged(each, texts, field=key) for key, each in value.items()}
     if isinstance(value, list):
-        return [purged(each, texts) for each in value]
-    said = isinstance(value, str) and any(_bare(text) in value.casefold() for text in texts)
+        return [purged(each, texts, field=field) for each in value]
+    said = field in _WORDS and isinstance(value, str) and any(wording(one).search(folded(value)) for one in texts)
     return GONE if said else value
 
 
 def _wrote(operation: Mapping[str, Any], texts: set[str]) -> bool:
     written = str(operation.get("text", ""))
-    return any(_bare(text) == _bare(written) or same(text, written) for text in texts)
+    return written != "" and any(_bare(text) == _bare(written) or same(text, written) for text in texts)
 
 
 def _bare(text: str) -> str:

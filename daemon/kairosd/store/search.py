@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ from kairosd.core.texts import encodable
 from kairosd.errors import StoreError
 from kairosd.store.matching import TOKENS, Matcher, Matches
 
-FORMAT = 3  # of the tables: an index of another one is made anew
+FORMAT = 4  # of the tables and texts: an index of another one is made anew
 CANDIDATES = 100  # at least; twice as many as are wanted
 HASH_BYTES = 8 << 20  # of new words that FTS5 holds before it writes a segment: few ones are sooner written and asked
 MOMENTS = 256  # kept as they are written: those of a run's turns are the same
+SLICE = 2000  # passages that are looked at before others have their turn
 SPARE = 5  # times as many are looked at first, for some are of other workspaces
 
 _TABLES = f"""
@@ -100,10 +101,12 @@ class SearchIndex:
         with self._writing() as connection:
             threads: set[str] = set()
             gone = 0
+            known = f"{_among(tuple(Layer))} AND source = ?"  # without the layer every row would be looked at
             for source in sources:
-                ask = "SELECT DISTINCT thread FROM passages WHERE source = ?"
-                threads.update(thread for (thread,) in connection.execute(ask, (source,)))
-                gone += _delete(connection, "source = ?", values=(source,))
+                values = [*(layer.value for layer in Layer), source]
+                ask = f"SELECT DISTINCT thread FROM passages WHERE {known}"
+                threads.update(thread for (thread,) in connection.execute(ask, values))
+                gone += _delete(connection, known, values=values)
             for thread in filter(None, threads):
                 left = _load(connection, "thread = ? AND thread != '' ORDER BY position", values=(thread,))
                 _store(connection, list(zip(left, columns_of(left), strict=True)))
@@ -120,9 +123,16 @@ class SearchIndex:
 
     def saying(self, layers: Collection[Layer], says: Callable[[Passage], bool]) -> list[str]:
         """The sources of those passages of `layers` that `says` holds of; every one is looked at."""
-        with self._reading() as connection:
-            among = f"layer IN ({', '.join('?' * len(layers))})"
-            return [one.source for one in _each(connection, among, values=list(layers)) if says(one)]
+        found: list[str] = []
+        for begin in count(0, SLICE):
+            with self._reading() as connection:
+                (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM passages").fetchone()
+                asked = f"passages.id > ? AND passages.id <= ? AND {_among(layers)}"
+                part = _load(connection, asked, values=(begin, begin + SLICE, *layers))
+            found += [one.source for one in part if says(one)]
+            if begin + SLICE >= last:
+                break
+        return found
 
     def purge(self) -> None:
         """Takes the words of what was deleted out of the file too: FTS5 and the log of writes keep them for a while."""
@@ -275,6 +285,10 @@ def _conditions(question: Question) -> tuple[str, list[object]]:
     return " AND ".join(parts), values
 
 
+def _among(layers: Collection[Layer]) -> str:
+    return f"layer IN ({', '.join('?' * len(layers))})"
+
+
 def _midnight(day: date) -> str:
     return _moment(datetime.combine(day, time()).astimezone())
 
@@ -332,12 +346,8 @@ def _lengths(connection: sqlite3.Connection, threads: Collection[str]) -> dict[s
 
 
 def _load(connection: sqlite3.Connection, where: str, *, values: Sequence[object]) -> list[Passage]:
-    return list(_each(connection, where, values=values))
-
-
-def _each(connection: sqlite3.Connection, where: str, *, values: Sequence[object]) -> Iterator[Passage]:
     rows = connection.execute(f"SELECT text, {_FIELDS} FROM passages JOIN texts USING (id) WHERE {where}", values)
-    return map(_passage, rows)
+    return [_passage(row) for row in rows]
 
 
 def _passage(row: Sequence[Any]) -> Passage:

@@ -13,6 +13,7 @@ from kairosd.core.journal import Note, stamp
 from kairosd.core.json import Json
 from kairosd.store.counting import count_all
 from kairosd.store.database import Database, Unit
+from kairosd.store.journal import JournalWriter
 from kairosd.store.schema import state
 
 TOUCHED = "touched"  # the key that proves the database still takes writes
@@ -26,8 +27,9 @@ _PUT = _NEW.on_conflict_do_update(
 class StateStore:
     """Implements `ports.State`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, journal: JournalWriter | None = None) -> None:
         self._database = database
+        self._journal = journal
 
     async def get(self, key: str) -> Json:
         statement = select(state.c.value).where(state.c.key == key)
@@ -43,6 +45,10 @@ class StateStore:
 
     async def note(self, note: Note, now: datetime) -> None:
         await self._database.write(lambda unit: unit.note(note, now))
+
+    async def drain(self) -> None:
+        if self._journal is not None:
+            await self._journal.drain()
 
     async def counters(self) -> Mapping[str, int]:
         return await self._database.read(count_all)
