@@ -8,7 +8,6 @@ import importlib
 import os
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +45,7 @@ from kairosd.engine.tasks import Tasks
 from kairosd.engine.terms import Terms
 from kairosd.engine.tooling import Tooling
 from kairosd.errors import ConfigError
+from kairosd.frozen import frozen
 from kairosd.models.prices import tariff_of
 from kairosd.ports import Model
 from kairosd.store.retention import carry_out, folder_sizes, plan_sweep
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 DIGEST_HINTS = 800  # characters of memory that a deciding model is shown
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Trunk:
     """What the desk, the initiatives and the dream are wired to."""
 
@@ -75,7 +75,7 @@ class Trunk:
     terms: Terms
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Kit:
     """What runs have in common with deciding."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kairosd import wire
@@ -30,6 +29,7 @@ from kairosd.engine.repository import Place
 from kairosd.engine.signals import Feed
 from kairosd.engine.stopping import EmergencyStop
 from kairosd.engine.terms import Terms
+from kairosd.frozen import frozen
 from kairosd.models.book import ModelBook
 from kairosd.ports import Clock, Executor, Files, MemoryStore, Sandbox, Stores, Tool
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:  # they are loaded when they are first used
 Part = Callable[[], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Seams:
     """Where something may stand before the engine's own parts: witnesses of a record, or the record played back."""
 
@@ -53,7 +53,7 @@ class Seams:
     evaluate: Callable[[Sequence[JsonObject], Sight], Awaitable[tuple[JsonObject, ...]]] = evaluate
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ground:
     """What everything else stands on."""
 
@@ -66,7 +66,7 @@ class Ground:
     seams: Seams = Seams()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outside:
     """What reaches out of the process: programs, models and the owner's screens. `author` yields (name, email)."""
 
@@ -81,7 +81,7 @@ class Outside:
     privacy: Privacy
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Controls:
     """What the desk may do to the daemon itself."""
 
@@ -91,7 +91,7 @@ class Controls:
     edit_trigger: Callable[[str, str], None]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Memory:
     """The parts of memory that others need."""
 
@@ -103,7 +103,7 @@ class Memory:
     close: Callable[[], None]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Engine:
     """The use cases, wired."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from kairosd.engine.absence import Absence
 from kairosd.engine.asking import Asking
 from kairosd.engine.dreaming import Dreamer, Gates, Habits, Morning
 from kairosd.engine.hints import Hints
+from kairosd.frozen import frozen
 from kairosd.ports import JournalLines, MemoryStore, Model
 from kairosd.store.memory import MemoryFolder
 from kairosd.store.memory_journal import JournalReader
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kairosd.engine.remembering import Remembering
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Recollection:
     """Memory on disk, and the ways to read it."""
 

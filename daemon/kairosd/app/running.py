@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 
 from kairosd.app.ground import Ground, Outside
@@ -18,9 +17,10 @@ from kairosd.engine.outlets import Outlets
 from kairosd.engine.prefixes import PrefixWatch
 from kairosd.engine.signals import Feed
 from kairosd.engine.terms import Terms
+from kairosd.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Running:
     """Each is a part of the tooling of that name."""
 

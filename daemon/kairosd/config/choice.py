@@ -5,12 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from kairosd.config.environment import Environment
 from kairosd.config.sections import ModelSection, RolesSection
+from kairosd.frozen import frozen
 from kairosd.wire import Home
 
 Kind: TypeAlias = Literal["anthropic", "openai", "ollama", "local"]
@@ -37,7 +37,7 @@ LOCAL_URLS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Choice:
     """Models by name, who does what, and why these."""
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 
+from kairosd.frozen import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class Environment:
     """What the daemon wants to know of its environment; empty = not set.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
@@ -45,6 +45,7 @@ from kairosd.core.notices import QuietHours
 from kairosd.core.policy import Policy
 from kairosd.core.workspaces import Workspace
 from kairosd.errors import ConfigError
+from kairosd.frozen import frozen
 from kairosd.wire import Home, HomeError, socket_path
 
 S = TypeVar("S", bound=Section)
@@ -58,7 +59,7 @@ NOTIFIERS: Mapping[str, type[Section]] = {"log": LogSection, "ntfy": NtfySection
 HIDDEN = "***"
 
 
-@dataclass(frozen=True)
+@frozen
 class Config:
     """The configuration in effect: defaults filled in, names resolved, paths absolute.
 

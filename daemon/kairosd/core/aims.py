@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from kairosd.core.json import JsonObject
+from kairosd.frozen import frozen
 
 # "How do I add X?" asks to be told; "How about adding X?", "why not bump it?" and "what, then: bump it" do not.
 _WORD_ASKS = re.compile(r"(?:what|which|who|whose|why|how)\b(?! about\b| not\b| don'?t\b)[^:]*$", re.IGNORECASE)
@@ -84,7 +84,7 @@ _COMMON = frozenset(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Aim:
     """A goal, read. `names` are what it spells as in code; `renaming` is (old, new)."""
 

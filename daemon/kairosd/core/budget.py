@@ -8,7 +8,6 @@ with rolling windows the moment at which there is room again is known.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
@@ -16,6 +15,7 @@ from types import MappingProxyType
 from kairosd.core.messages import Prompt, ToolSpec, Usage
 from kairosd.core.pricing import Tariff, price
 from kairosd.core.tokens import estimate_frame, estimate_prompt
+from kairosd.frozen import frozen
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 MARGIN_PERCENT = 25  # over the estimate, which is at most 14 % too low where it was measured (core/tokens.py)
@@ -45,7 +45,7 @@ def purse_of(source: str) -> Purse:
     return _SOURCES.get(source, Purse.TICK)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Amount:
     """Micro-dollars (None = nobody knows the price) and tokens."""
 
@@ -53,7 +53,7 @@ class Amount:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cap:
     """At most `price` micro-dollars and at most `tokens` within any `span`; None = altogether."""
 
@@ -88,7 +88,7 @@ DEFAULT_CAPS: Mapping[Purse, Caps] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Allowance:
     """What the owner is asked to allow one run beyond its purse, whose `need` for one call was too much.
 
@@ -100,7 +100,7 @@ class Allowance:
     need: Amount
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Payer:
     """Who a model call is for: a decision's or run's id, its purse, and what the owner allowed beyond that."""
 
@@ -109,7 +109,7 @@ class Payer:
     allowances: tuple[Allowance, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Order:
     """A model call about to be made. `purse` is a purse's name or an allowance's; `worst` what it may cost."""
 
@@ -120,7 +120,7 @@ class Order:
     worst: Amount
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Breach:
     """Why a call may not be made: `used` (spent or reserved) and `need` together are more than `cap`.
 
@@ -151,7 +151,7 @@ class Breach:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Booking:
     """What a model call that ended `at` counts for; one under way counts its worst case, and as ending now."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from kairosd.frozen import frozen
 
 SOCKET = "socket"
 NTFY = "ntfy"
@@ -18,7 +19,7 @@ SILENT_FOR = timedelta(minutes=15)
 _ANSWER = re.compile(r"\s{0,9}(?:(yes|allow|approve)|no|deny)\s{1,9}([a-z]{5})\s{0,9}", re.ASCII | re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Strength:
     """What a channel may do besides saying no, which every channel may.
 
@@ -40,7 +41,7 @@ STRENGTHS: Mapping[str, Strength] = {
 UNKNOWN = Strength()  # a channel without an entry may only say no
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Asked:
     """What of a question and its answer matters to a channel."""
 

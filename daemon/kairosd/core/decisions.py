@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from kairosd.core.events import Tier
 from kairosd.core.json import Json, JsonObject
+from kairosd.frozen import frozen
 
 GOAL_MAX = 600
 REASON_MAX = 600
@@ -29,7 +29,7 @@ class Verdict(StrEnum):
 ANSWERS = (Verdict.ACT, Verdict.NOTIFY, Verdict.WAIT, Verdict.IGNORE)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Decision:
     """One look at a batch. `price` in micro-dollars (None = the model's price is unknown), `confidence` in percent.
 
@@ -59,7 +59,7 @@ class Decision:
     escalated: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """A validated answer of the deciding `model`. `wake_seconds` goes with `wait` only; 0 = no wake."""
 

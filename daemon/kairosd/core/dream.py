@@ -7,7 +7,7 @@ to a generation without touching any entry that no operation names.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from enum import StrEnum
 from itertools import count
@@ -17,6 +17,7 @@ from kairosd.core.events import Tier
 from kairosd.core.evidence import Evidence
 from kairosd.core.json import Json, JsonObject
 from kairosd.core.memory import EVERYWHERE, TEXT_MAX, Entry, Generation, Kind, Past, key_of, new_id, plain
+from kairosd.frozen import frozen
 
 OPERATIONS_MAX = 60  # of one answer
 SOURCES_MAX = 8  # kept of one entry: the first, and the newest others
@@ -36,7 +37,7 @@ class Op(StrEnum):
 WRITING = (Op.ADD, Op.SUPERSEDE, Op.MERGE)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Operation:
     """One change. `targets` are ids of active entries: none for ADD, two or more for MERGE, else one.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 
 from kairosd.core.dream import WRITING, Op, Operation, apply, basis, retired, scope_of
@@ -44,6 +44,7 @@ from kairosd.core.memory import (
     plain,
 )
 from kairosd.core.norms import norm
+from kairosd.frozen import frozen
 
 LOSS_CAP_PERCENT = 25  # of the active entries; more is the owner's to decide (invariant I14)
 MERGED_LEAST = 0.3  # how alike entries must be to be one
@@ -54,7 +55,7 @@ RETIRED_LEAST = 0.4  # how much of an entry's words the evidence against it must
 CHECK_VALUE = re.compile(r"(?!/|~|-)(?!.*(?:^|/)\.\.(?:/|$))[\w./@:+=-]{1,200}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Problem:
     """What is wrong, by the number of the invariant and in words."""
 
@@ -65,7 +66,7 @@ class Problem:
         return f"{self.invariant}: {self.text}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Frame:
     """What an operation is judged against: memory so far, the evidence of its group, whose workspace, and today.
 
@@ -87,7 +88,7 @@ class Frame:
         return [found[name] for name in operation.targets if name in found]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Examined:
     """What became of a group's operations, and memory with the accepted ones done."""
 

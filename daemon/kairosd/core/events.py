@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import IntEnum, StrEnum
 
 from kairosd.core.json import Json
+from kairosd.frozen import frozen
 
 MAX_TRIES = 5  # design §2: claimed → pending … → dead after 5
 FACT_NAME = re.compile(r"[A-Za-z0-9._/-]{1,100}")
@@ -41,7 +42,7 @@ class EventState(StrEnum):
     DEAD = "dead"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Draft:
     """An event as a trigger reports it, before the inbox gave it an id.
 
@@ -61,7 +62,7 @@ class Draft:
     body: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Event:
     """An event the inbox has made durable. `cause` is the id of what led to it, if anything did."""
 
@@ -81,7 +82,7 @@ class Event:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Receipt:
     """The inbox's answer: the event's id, and whether it was there already."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, datetime, tzinfo
 
 from kairosd.core.dream_dates import resolved
@@ -18,6 +18,7 @@ from kairosd.core.json import Json, JsonObject
 from kairosd.core.memory import Entry, content_words, overlap, plain, word_set
 from kairosd.core.secrets import Scrubber, is_told_secret
 from kairosd.core.texts import cleaned
+from kairosd.frozen import frozen
 
 Line = Mapping[str, Json]
 TEXT_MAX = 600  # characters of one piece of evidence
@@ -26,7 +27,7 @@ ECHO = 0.9  # as much of a text in one active entry, and it says nothing new
 ABOUT = 0.5  # Jaccard's index from which two texts may be about one thing
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rule:
     """One row of the table: which lines, up to which tier, and which of their `data` is read.
 
@@ -134,7 +135,7 @@ _LEAST_WORDS = 3  # of what no owner told: "Port 9000" is a fact of theirs
 _NO_TIERS: Mapping[str, Tier] = {}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Evidence:
     """One journal line that may be cited. `day` is the local day of the event; `text` has its dates resolved."""
 
@@ -154,7 +155,7 @@ class Evidence:
         }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Gathered:
     """What a stretch of the journal holds: `upto` is the last number looked at, `dropped` counts reasons."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 
 from kairosd.core.aims import Aim
@@ -21,6 +21,7 @@ from kairosd.core.duplicates import holding, is_apart, is_turned, same
 from kairosd.core.events import Tier
 from kairosd.core.evidence import Evidence
 from kairosd.core.memory import INSTRUCTING, Entry, Kind, content_words, overlap
+from kairosd.frozen import frozen
 
 ALIKE, SHARED = 0.2, 2  # how alike two sentences must be, and in how many words, for one to take the other's place
 WORDS_LEAST = 4  # of what no owner said: the names and states that a run or a webhook lists are no sentence
@@ -59,7 +60,7 @@ _KINDS = {Label.FACT: Kind.PROJECT, Label.RULE: Kind.FEEDBACK, Label.PERSON: Kin
 _OF_OTHERS = (Label.FACT, Label.PLACE)  # only the owner says what is wanted, and who they are
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Statement:
     """A sentence of evidence, with those that lean on it. `wished`: the owner said to remember it."""
 

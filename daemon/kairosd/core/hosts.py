@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+
+from kairosd.frozen import frozen
 
 PORT = 443  # of a host that is listed without one
 EVERY = "*"
@@ -19,7 +20,7 @@ _NUMBER = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)")
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: the last four bytes are an IPv4 address
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reach:
     """Where a command may connect to: what `allow` lists and `deny` does not. Patterns as `read_pattern` takes them.
 
@@ -47,7 +48,7 @@ class Reach:
         return any(_covers(pattern, name, port=port, otherwise=port) for pattern in self.deny for name in names)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Connection:
     """What a command's connections to one place came to. `why` is empty where they were allowed; sizes in bytes."""
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, date, datetime
 from json.encoder import encode_basestring as quoted
 
 from kairosd.core.json import Json, canonical
+from kairosd.frozen import frozen
 
 FORMAT = 1
 GENESIS = "0" * 64  # `prev` of the very first line
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Note:
     """What a transition tells the journal; the store adds number, time and hashes."""
 

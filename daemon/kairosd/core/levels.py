@@ -6,11 +6,11 @@ The rows are design §9's. `tests/unit/test_docs.py` compares docs/security.md w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 from kairosd.core.events import Tier
 from kairosd.core.shell.programs import ProgramClass
+from kairosd.frozen import frozen
 
 
 class Level(IntEnum):
@@ -60,7 +60,7 @@ class Ruling(IntEnum):
         return self.name.lower()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Opinion:
     """What one check says of a call, and the rule that made it say so.
 

@@ -14,7 +14,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date
 from enum import StrEnum
 from functools import lru_cache
@@ -23,6 +23,7 @@ from urllib.parse import quote, unquote
 from kairosd.core.events import Tier
 from kairosd.core.json import Json, JsonObject
 from kairosd.core.texts import HIDDEN, SELECTORS
+from kairosd.frozen import frozen
 
 EVERYWHERE = "*"  # the scope of what holds in every workspace; only the owner's words make such an entry
 HAND = "hand"  # the source of a line that the owner wrote or changed in an editor
@@ -62,7 +63,7 @@ class Kind(StrEnum):
 INSTRUCTING = (Kind.USER, Kind.FEEDBACK)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entry:
     """One thing that is remembered.
 
@@ -105,7 +106,7 @@ class Entry:
         return self.scope in (EVERYWHERE, workspace)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Past:
     """An entry that is active no more: when, why, and what took its place (an entry's id, empty = nothing).
 
@@ -138,7 +139,7 @@ class Past:
         )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Generation:
     """The whole memory at one time. Generation 0 is the empty one that is there before the first dream.
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias
 
 from kairosd.core.json import Json, JsonObject
 from kairosd.core.memo import Memo
 from kairosd.errors import ModelError
+from kairosd.frozen import frozen
 
 TAKES_BACK = "back_"  # how the id of a call begins by which the daemon undoes the last change, since it did not help
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToolUse:
     """A call the model asks for. `id` is the provider's own and goes back with the result."""
 
@@ -22,7 +23,7 @@ class ToolUse:
     arguments: Mapping[str, Json]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToolResult:
     """The answer to the `ToolUse` with the same id."""
 
@@ -31,7 +32,7 @@ class ToolResult:
     error: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Message:
     """One side's words. A `user` message carries text and results, an `assistant` message text and uses.
 
@@ -50,7 +51,7 @@ class Message:
         return f"{self.text}\n\n{self.digest}" if self.text and self.digest else self.text or self.digest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToolSpec:
     """A tool as the model sees it. `schema` is a JSON schema of type object."""
 
@@ -59,7 +60,7 @@ class ToolSpec:
     schema: JsonObject
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Form:
     """A forced structured answer: the model must fill this schema and say nothing else."""
 
@@ -68,7 +69,7 @@ class Form:
     schema: JsonObject
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Block:
     """An answer in plain text, whose fenced block becomes `argument` of the call `use`: the one most `like` a text."""
 
@@ -77,7 +78,7 @@ class Block:
     like: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Prompt:
     """One request. `system` is the stable prefix (cacheable as a whole); `max_tokens` bounds the answer.
 
@@ -104,21 +105,21 @@ class Prompt:
     memo: Memo = field(default_factory=Memo, compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TextDelta:
     """Some more of the model's prose."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UseReady:
     """A tool call whose block is complete; the stream may go on after it."""
 
     use: ToolUse
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UseBroken:
     """A tool call whose arguments are not an object of valid JSON: goes back to the model as an error."""
 
@@ -127,7 +128,7 @@ class UseBroken:
     problem: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Usage:
     """Tokens of one call as the provider counted them; None where it did not say."""
 
@@ -137,7 +138,7 @@ class Usage:
     cache_write: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Done:
     """The end of a whole stream. A stream without it was cut."""
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from kairosd.core.events import Event
+from kairosd.frozen import frozen
 
 ON, SHADOW, OFF = "on", "shadow", "off"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Modes:
     """`mode` holds for every trigger that has none of its own in `triggers`; `off` holds for all."""
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kairosd.core.aims import Aim, is_test
 from kairosd.core.json import Json, JsonObject
 from kairosd.core.messages import ToolSpec, ToolUse
 from kairosd.core.secrets import PLACEHOLDER
+from kairosd.frozen import frozen
 
 LINES_MOST = 200  # choices of a line; a longer file takes any text, which the tool compares
 PATHS_MOST = 200
@@ -22,7 +23,7 @@ RUNNING = re.compile(r"\b(?:run|runs|running|test|tests|pass|passes|fail|fails|o
 LOOKING = frozenset({"grep", "glob"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class View:
     """What a run has before it: the files it knows with their text as it may be shown now, and those not seen whole.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, time, timedelta, tzinfo
 from enum import IntEnum, StrEnum
+
+from kairosd.frozen import frozen
 
 MAX_TRIES = 6  # design §2: failed → queued at most 6 times
 
@@ -45,7 +46,7 @@ NOTICE_MOVES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Notice:
     """A notice for one channel. The same `key` on the same channel is queued once, ever.
 
@@ -69,7 +70,7 @@ class Notice:
     delivered_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NoticeDraft:
     """A notice before it is addressed: every configured channel gets one row of it."""
 
@@ -81,7 +82,7 @@ class NoticeDraft:
     workspace: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class QuietHours:
     """A daily span of local time, possibly over midnight, in which only urgent notices are delivered."""
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kairosd.core.levels import Opinion, Ruling
 from kairosd.core.paths import PROTECTED_PATHS, SECRET_PATHS, matches
+from kairosd.frozen import frozen
 
 Prefix = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rule:
     """An owner's rule. `tool` and `path` are globs, `argv` a prefix of a decoded command; empty matches everything.
 
@@ -33,7 +34,7 @@ class Rule:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Policy:
     """The owner's rules and the paths that need a question.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import ROUND_UP, Decimal
 
 from kairosd.core.messages import Usage
+from kairosd.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tariff:
     """Micro-dollars per million tokens, as exact decimals of dollars per million."""
 

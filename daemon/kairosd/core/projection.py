@@ -8,11 +8,12 @@ and they grow at once by much, so that between two compactions a prompt begins w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kairosd.core.compaction import Messages, collapse, microcompact, reactive, snip, summarise, trim
 from kairosd.core.messages import Message
 from kairosd.core.tokens import estimate, estimate_message
+from kairosd.frozen import frozen
 
 # For the usual window of 200,000 tokens: a prompt may have 167,000.
 ANSWER_TOKENS = 20_000  # kept free for the answer
@@ -23,7 +24,7 @@ KEPT_MESSAGES = 4
 GENTLE_LIMIT, LOWEST_LIMIT = 1000, 250  # characters of a result that the last stage leaves, before and after dropping
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Kinds:
     """Names of tools: those that only look, and those whose results can be had again (a shell command's too)."""
 
@@ -31,7 +32,7 @@ class Kinds:
     repeatable: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Room:
     """Tokens for messages. Over `high` something must go, and then so much that it comes down to `low`."""
 
@@ -52,7 +53,7 @@ class Room:
         return cls(high, high * 3 // 4)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cuts:
     """How many messages from the start each stage covers; `reactive` and `summarise` leave of theirs but the goal.
 

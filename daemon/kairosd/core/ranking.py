@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, datetime
 from math import log
 
 from kairosd.core.search import QUESTION_LENGTH, Question
 from kairosd.core.spans import Span, span_in
+from kairosd.frozen import frozen
 
 # The first is a share of a passage's own score, the next three are shares of the best one's.
 ASKS_LOSES, SPEAKER_GAINS, DAY_GAINS, MONTH_GAINS = 0.4, 0.15, 0.2, 0.06
@@ -23,7 +24,7 @@ ENOUGH = 3  # passages of a thread with a word that are worth half of what any n
 LENGTH_COUNTS = 0.5  # how far a thread longer than others has it harder, as `b` in BM25
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Candidate:
     """What ordering needs to know of a passage. `score`: how well its words fit; more is better.
 

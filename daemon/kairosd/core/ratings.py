@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from kairosd.core.decisions import Decision, Verdict
 from kairosd.core.events import Event, EventState
 from kairosd.errors import UsageError
+from kairosd.frozen import frozen
 
 
 class Rating(StrEnum):
@@ -18,7 +18,7 @@ class Rating(StrEnum):
     MISSED = "missed"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Calibration:
     """What became of one trigger's decisions, and what the owner said of them.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from kairosd.core.events import Tier
 from kairosd.core.json import Json, JsonObject, digest
+from kairosd.frozen import frozen
 
 
 class RunState(StrEnum):
@@ -96,7 +96,7 @@ APPROVAL_MOVES: Mapping[ApprovalState, frozenset[ApprovalState]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Run:
     """One execution of a decided goal. `price` in micro-dollars (None = some call's price is unknown).
 
@@ -133,7 +133,7 @@ class Run:
     escalated: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Call:
     """One requested tool call. `key` is its idempotency key, `hash` names the exact arguments.
 
@@ -165,7 +165,7 @@ class GrantState(StrEnum):
     REVOKED = "revoked"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Grant:
     """The owner's standing yes to one exact call (`kairos approve CODE --always`).
 
@@ -188,7 +188,7 @@ class Grant:
     revoked_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Approval:
     """A question to the owner, bound to one call by `hash` (the call's, and the plan it was shown with).
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -17,6 +16,7 @@ from kairosd.core.english import asking_words, based
 from kairosd.core.events import Tier
 from kairosd.core.memory import EVERYWHERE
 from kairosd.core.spans import Span
+from kairosd.frozen import frozen
 
 AROUND = 2  # passages before and after one that help to find it
 QUESTION_LENGTH = 400  # characters of a question that are looked at
@@ -31,7 +31,7 @@ class Layer(StrEnum):
     TRANSCRIPT = "transcript"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Passage:
     """One thing that can be found, such as an entry, a journal line or a turn.
 
@@ -60,7 +60,7 @@ class Passage:
         return tuple(f"{said} {day}" for said, day in days if day)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Columns:
     """A passage as it is indexed: its own words, those of the question it answers, and those around it.
 
@@ -73,7 +73,7 @@ class Columns:
     asks: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Question:
     """A question and what may answer it. `scopes` are workspaces, `*` among them; empty filters let everything in.
 
@@ -94,7 +94,7 @@ class Question:
         return asking_words(self.text[:QUESTION_LENGTH])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Found:
     """An answer. `score` is only comparable within one search."""
 
@@ -102,7 +102,7 @@ class Found:
     score: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answers:
     """What was found, best first; `behind` = the index has not read the whole journal yet."""
 

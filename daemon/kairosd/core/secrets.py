@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from kairosd.frozen import frozen
 
 KNOWN_LENGTH = 8  # characters: anything shorter is found in ordinary text
 SHAPES = re.compile(
@@ -50,7 +51,7 @@ def is_told_secret(text: str) -> bool:
     return _TOLD.fullmatch(text) is not None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scrubbed:
     """A text without secrets, and how many were taken out."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from calendar import monthrange
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import date, timedelta
+
+from kairosd.frozen import frozen
 
 _MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
            "december")  # fmt: skip
@@ -17,7 +18,7 @@ _YEARS = range(1900, 2200)  # at the calendar's ends no day has another beside i
 _UNITS = {"day": 1, "week": 7, "month": 30, "year": 365}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Span:
     """The days from `first` to `last`, both included; `first` None = from the beginning on."""
 

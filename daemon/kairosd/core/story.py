@@ -7,11 +7,11 @@ Made from the journal alone, without a model, so it says nothing that did not ha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from kairosd.core.budget import money
 from kairosd.core.json import Json
 from kairosd.core.memory import plain
+from kairosd.frozen import frozen
 
 Line = Mapping[str, Json]
 SECTION_MOST = 12  # sentences; what is more is counted
@@ -20,7 +20,7 @@ WORDS_MOST = 160  # characters of what a line itself says
 ASKED, ACTS, NOTIFIES, NOT_ENDED, WAITS = "You asked", "Act", "Notify", "Not ended", "Waits for you"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sentence:
     """One thing that happened, and the numbers of the journal lines that say so."""
 
@@ -32,7 +32,7 @@ class Sentence:
         return f"- {self.text} [{', '.join(f'j{one}' for one in self.sources)}]"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Story:
     """The sections of one day, in order; one without sentences is left out."""
 

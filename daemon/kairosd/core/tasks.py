@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from kairosd.core.events import Draft, Tier
+from kairosd.frozen import frozen
 
 SOURCE = "task"  # of the event that a task leads to
 TEXT_MAX = 600  # characters of its command, and of its output, that the event carries
@@ -27,7 +27,7 @@ TASK_MOVES: Mapping[TaskState, frozenset[TaskState]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Task:
     """A command in the background. `created` is when the command began, `output` the file its output is kept in.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+
+from kairosd.frozen import frozen
 
 TEXT_LENGTH = 100_000  # characters of one text that are looked at
 COMMENT = re.compile(r"<!--.*?(?:--!?>|\Z)", re.DOTALL)
@@ -14,7 +15,7 @@ SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef\u115f\u1160\u3164\uf
 HIDDEN = frozenset({"Cc", "Cf", "Co", "Cs"})  # control, format (bidi, zero width, tags), private use, surrogates
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cleaned:
     """A text a person can see all of, and how much was taken out."""
 

@@ -7,9 +7,9 @@ nothing that the stranger wrote gets any further: the worst a text can do is to 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from kairosd.core.json import Json, JsonObject
+from kairosd.frozen import frozen
 
 STEM = 5  # letters by which another form of a word is known
 FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -28,7 +28,7 @@ MEANINGS: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Triage:
     """One text, filed. Each field holds one of the words of `FIELDS`."""
 

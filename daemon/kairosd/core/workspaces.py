@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from kairosd.core.levels import Level
+from kairosd.frozen import frozen
 
 
 class Landing(StrEnum):
@@ -20,7 +20,7 @@ class Landing(StrEnum):
     DIRECT = "direct"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Workspace:
     """A folder Kairos watches. `path` is absolute and resolved; `repo` is `owner/name` on the forge, None if unknown.
 
@@ -40,7 +40,7 @@ class Workspace:
     ignore: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class World:
     """What the initiative remembers of a workspace between looks.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from kairosd.core.decisions import Decision
@@ -15,10 +14,11 @@ from kairosd.core.ratings import Calibration, Rating, check_decision, check_even
 from kairosd.engine.views import calibration_view
 from kairosd.engine.why import cause_of, find
 from kairosd.errors import TransitionError, UsageError
+from kairosd.frozen import frozen
 from kairosd.ports import Clock, Stores
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Appraisal:
     """`edit` writes a trigger's mode into the configuration."""
 

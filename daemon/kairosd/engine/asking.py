@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from kairosd.core.budget import Payer
@@ -14,12 +14,13 @@ from kairosd.core.pricing import Tariff, price
 from kairosd.engine.breakers import Breakers
 from kairosd.engine.purses import NoRoom, Purses, Taken
 from kairosd.errors import ModelError, ModelProtocolError, ModelUnavailableError
+from kairosd.frozen import frozen
 from kairosd.ports import Model
 
 OK = "ok"  # the outcome of a call that was answered
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reply:
     """A whole answer. `uses` holds broken calls too, in the order asked; `price` in micro-dollars, None = unknown.
 

@@ -21,6 +21,7 @@ from kairosd.errors import (
     ModelProtocolError,
     ModelUnavailableError,
 )
+from kairosd.frozen import frozen
 from kairosd.ports import Clock
 
 OPENS_AFTER = 3
@@ -49,7 +50,7 @@ class Breaker:
         return self.until if self.until > now else None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attempt:
     """A call that was let through; `probe` says whether it is the one that an open breaker is tried with."""
 

@@ -17,7 +17,6 @@ import os
 import re
 import shutil
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from kairosd.engine import direct, landing, snapshots
 from kairosd.engine.git import Layout, SandboxedGit, checked, find_layout
 from kairosd.engine.landing import Landed
 from kairosd.errors import CheckoutError
+from kairosd.frozen import frozen
 from kairosd.ports import Clock, Files, Git, Mount, Sandbox
 
 __all__ = ["Checkout", "Checkouts", "Landed"]
@@ -78,7 +78,7 @@ git diff --no-ext-diff --no-textconv "${SNAPSHOT:-$(git hash-object -t tree /dev
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Checkout:
     """A run's clone. `path` is its folder on the host; `base` the owner's HEAD, `snapshot` the commit it started from.
 

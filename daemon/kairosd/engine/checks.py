@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from kairosd.core.aims import parted
@@ -12,6 +11,7 @@ from kairosd.core.diagnosis import decisive_lines
 from kairosd.core.json import Json, JsonObject
 from kairosd.core.shell.lines import plan_of_text
 from kairosd.errors import KairosError, ToolError
+from kairosd.frozen import frozen
 from kairosd.ports import Commands, Files, Git
 
 READ_LIMIT = 4_000_000
@@ -22,7 +22,7 @@ NOTHING = "nothing was changed"
 WHY_LINES = 8  # of what a failed command has said, below that
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sight:
     """Where checks look: the files below `root`, git on them, and programs in the sandbox."""
 

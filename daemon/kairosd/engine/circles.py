@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from kairosd.core.messages import Message, ToolUse
 from kairosd.core.runs import call_hash
+from kairosd.frozen import frozen
 
 MAX_REPEATS = 6  # equal calls before the run is ended
 FIRST_TOLD = 3  # of them: from here on the model is told, and the call is not made
@@ -15,7 +15,7 @@ TOLD = "you have just made this very call; its result will not change. Do someth
 NOT_MADE = "not made: "  # how the result of a call begins that another one of its turn has prevented
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Step:
     """A call that was asked for, and whether it succeeded."""
 
@@ -43,7 +43,7 @@ class Steps:
         self._asked = message.uses
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Earlier:
     """The calls before one: those of past turns, and those of its own."""
 

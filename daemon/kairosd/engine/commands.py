@@ -30,6 +30,7 @@ from kairosd.engine import credentials, git, snapshots
 from kairosd.engine.executables import Needs, NotRunnableError, Scene, real_folders
 from kairosd.engine.outlets import Lent, Outlet
 from kairosd.errors import SandboxError, StoreError, ToolError
+from kairosd.frozen import frozen
 from kairosd.ports import Files, Job, Mount, Outcome, Sandbox, Tool
 
 OUTPUT_MAX = 2_000_000  # bytes of stdout, and of stderr, that one plan may say
@@ -53,7 +54,7 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ground:
     """Where a run's commands work. `folder` is where the files lie: the workspace itself, or its checkout.
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kairosd.core.json import Json, JsonObject, without_floats
 from kairosd.core.memo import Memo
 from kairosd.core.messages import Message, ToolResult, ToolUse, Usage, UseBroken
 from kairosd.core.projection import Cuts
 from kairosd.engine.asking import Reply
+from kairosd.frozen import frozen
 from kairosd.ports import Finish, Transcript
 
 CUT = "cut"  # `stop` of a turn whose stream broke off after a whole call
 _COUNTS = ("snip", "microcompact", "collapse", "reactive", "trimmed", "limit")  # of `Cuts`
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OpenUse:
     """A call of the last turn that has no result yet. `position` counts within its turn, from 0."""
 

@@ -6,7 +6,7 @@ Where the cheap model is unsure of its answer, or cannot give one, the same ques
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kairosd.core.budget import Payer, purse_of
 from kairosd.core.decisions import Answer, Verdict, allowed_answers, answer_schema, parse_answer
@@ -17,6 +17,7 @@ from kairosd.engine.deciding_small import sorted_out
 from kairosd.engine.digest import Surroundings, compose
 from kairosd.engine.purses import NoRoom
 from kairosd.errors import EmptyAnswerError, ModelError, ModelProtocolError, ModelUnavailableError
+from kairosd.frozen import frozen
 from kairosd.ports import Claim, Clock, Model, Query, Stores
 from kairosd.prompts import text_of
 
@@ -27,7 +28,7 @@ UNUSABLE_WAKE = 900  # seconds
 Hints = Callable[[str | None], Awaitable[str]]  # what is remembered that bears on a workspace
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Route:
     """Who decides, and who is asked once more where `cheap` is less than `below` percent sure (0 = nobody is)."""
 
@@ -49,7 +50,7 @@ class Route:
         return f"{model.name} was {answer.confidence} % sure" if answer.confidence < self.below else ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Question:
     prompt: Prompt
     form: str

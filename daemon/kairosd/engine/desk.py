@@ -6,7 +6,7 @@ import asyncio
 import importlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import ModuleType
@@ -36,6 +36,7 @@ from kairosd.engine.signals import Feed
 from kairosd.engine.stopping import EmergencyStop
 from kairosd.engine.terms import Terms
 from kairosd.errors import NotFoundError, TransitionError, UsageError
+from kairosd.frozen import frozen
 from kairosd.ports import Clock, Files, Query, Stores, Update
 
 if TYPE_CHECKING:  # loaded when they are first used
@@ -47,7 +48,7 @@ if TYPE_CHECKING:  # loaded when they are first used
 TEXT_MAX = 20_000  # characters of one message
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Office:
     """What the desk hands the owner's wishes to."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from kairosd.core.decisions import Decision, Verdict
 from kairosd.core.events import Event, Tier
 from kairosd.core.json import canonical
 from kairosd.core.runs import Run
+from kairosd.frozen import frozen
 
 LIMIT = 5000  # characters, about 1,400 tokens: design §7 allows the local model 1,500
 SHORT_LIMIT = 2000
@@ -18,7 +18,7 @@ EVENTS_SHOWN = 20
 PURSE = ("nothing", "a quarter or less", "about half", "about three quarters", "nearly all")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Surroundings:
     """What else bears on a decision: runs that wait, the last decisions, the quarters the purse still holds, memory.
 

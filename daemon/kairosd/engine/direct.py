@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
@@ -24,6 +24,7 @@ from kairosd.core.runs import Run
 from kairosd.core.workspaces import Landing, Workspace
 from kairosd.engine.git import SandboxedGit
 from kairosd.errors import CheckoutError, NotFoundError, ToolError
+from kairosd.frozen import frozen
 from kairosd.ports import Blobs, Files
 
 CHANGES = """
@@ -37,7 +38,7 @@ PLAIN = ("100644", "100755")
 ABSENT = "000000"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Piece:
     """One file of a direct landing: SHA-256 and permissions before and after; None = there is no file."""
 
@@ -52,7 +53,7 @@ class Piece:
         return digest == self.after and (digest is None or mode == self.after_mode)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Change:
     """One file that a run changed, as git tells it: modes such as 100644, and the blobs before and after."""
 
@@ -63,7 +64,7 @@ class Change:
     new_blob: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Changes:
     """What a run changed in its checkout `tree`; `unchanged` are the paths that are still so in the owner's files."""
 

@@ -47,6 +47,7 @@ from kairosd.errors import (
     NotFoundError,
     StaleMemoryError,
 )
+from kairosd.frozen import frozen
 from kairosd.ports import Clock, JournalLines, MemoryStore, Proposal, Recall, Stores
 
 log = logging.getLogger("kairosd.dream")
@@ -55,7 +56,7 @@ LINES_MOST = 2000  # of the journal, in one batch
 COMMIT_TRIES = 5  # each after the owner saved a file in that very moment
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DreamDeps:
     """What a dream works with. `tokens` bounds one dream; `recall` None = nothing is asked before a commit."""
 
@@ -71,7 +72,7 @@ class DreamDeps:
     recall: Recall | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Batch:
     """A stretch of the journal from which there is something to learn. `runs` tell of which run a line is."""
 
@@ -81,7 +82,7 @@ class Batch:
     runs: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Draft:
     """A generation that is not written yet, and how it came about.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kairosd.core.budget import Payer, Purse
 from kairosd.core.dream import Operation, operations_schema, read_answer, retired
@@ -22,6 +22,7 @@ from kairosd.core.tokens import estimate_text
 from kairosd.engine.asking import Asking, Cost, Reply
 from kairosd.engine.dream_filing import Filer, joined, least_tokens
 from kairosd.errors import ModelProtocolError
+from kairosd.frozen import frozen
 from kairosd.ports import Model
 from kairosd.prompts import text_of
 
@@ -33,7 +34,7 @@ SHOWN_MOST = 40  # entries
 CHARACTERS_MOST = 200_000  # of an answer; no window holds so much of use
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Group:
     """The evidence of one workspace and one tier."""
 
@@ -45,7 +46,7 @@ class Group:
         return f"{self.workspace}:{self.evidence[0].tier.label}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answered:
     """What came of one question: memory with the accepted operations done, what was dropped and why, what it took."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from datetime import datetime, timedelta
 
 from kairosd.core.json import Json
+from kairosd.frozen import frozen
 from kairosd.ports import Clock, Stores
 
 KEY = "dream"
@@ -14,7 +15,7 @@ FIRST_REST, LAST_REST = timedelta(minutes=15), timedelta(hours=12)
 TRIES = 3  # of the same group; then what cannot be learned is put aside and the later ones go on
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DreamState:
     """`last` is the last dream that came to its end, `tries` how often each group has failed since."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from kairosd.engine.dream_state import DreamRecord
 from kairosd.engine.purses import Purses
 from kairosd.engine.supervise import contain
 from kairosd.errors import TransitionError
+from kairosd.frozen import frozen
 from kairosd.ports import Clock, JournalLines, Stores
 
 if TYPE_CHECKING:  # loaded when somebody dreams
@@ -31,7 +32,7 @@ LOOK_EVERY = timedelta(minutes=10)
 STORY_HOUR = 6  # local: what was done in the night is told in the morning
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Habits:
     """`[dream]`: seconds of the owner's absence, seconds between two dreams, and how much that is new makes one due."""
 
@@ -102,7 +103,7 @@ class Dreamer:
         await self._stores.state.note(Note("dream.stopped", data={"reason": reason[:500]}), self._clock.now())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Gates:
     """What must be so for a dream to begin by itself."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 from kairosd.core.ids import mint
@@ -23,6 +23,7 @@ from kairosd.engine.purses import Wish
 from kairosd.engine.repository import Place
 from kairosd.engine.signals import Feed
 from kairosd.errors import CheckoutError, ExecutorError, SandboxError
+from kairosd.frozen import frozen
 from kairosd.ports import Clock, Finish, Stores, Update
 from kairosd.prompts import text_of
 
@@ -37,7 +38,7 @@ ESCALATED_MAX = 300  # characters
 Checks = tuple[JsonObject, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EndingDeps:
     """What ending a run takes. `expires` is how long a question stays open."""
 

@@ -13,9 +13,10 @@ import re
 import stat
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from kairosd.frozen import frozen
 from kairosd.ports import Mount
 
 SYSTEM = ("/usr/local/bin", "/usr/bin", "/bin")
@@ -36,7 +37,7 @@ class NotRunnableError(Exception):
         self.code = code
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Needs:
     """What a program needs to see besides the workspace. `links` are (where, what it says): links on the way to it."""
 
@@ -47,7 +48,7 @@ class Needs:
         return Needs({**self.mounts, **other.mounts}, {**self.links, **other.links})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scene:
     """A workspace as the sandbox shows it: `root` is its own path, `mounts` say where its files lie on the host.
 

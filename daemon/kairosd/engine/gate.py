@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -25,6 +25,7 @@ from kairosd.core.shell.verdicts import (
 )
 from kairosd.engine.terms import Terms
 from kairosd.errors import ToolError
+from kairosd.frozen import frozen
 from kairosd.ports import Tool
 from kairosd.programs import load_programs
 
@@ -33,7 +34,7 @@ Follow: TypeAlias = Callable[[str], str]
 CHANGE_FOLDER = "cd"  # no program: where it leads is judged, and what runs there
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Judged:
     """What the gate says of one command of a plan. `reach` is what it may connect to; None = it has no network."""
 
@@ -44,7 +45,7 @@ class Judged:
     reach: Reach | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Explained:
     """What the gate says of a shell line. `plan` is None, and `fix` what to write instead, where it is not plain."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from kairosd.errors import CheckoutError, ToolError
+from kairosd.frozen import frozen
 from kairosd.ports import Files, Job, Mount, Outcome, Sandbox
 
 SEARCH = "/usr/local/bin:/usr/bin:/bin"
@@ -65,7 +66,7 @@ PLAIN_DIFF = ("--no-ext-diff", "--no-textconv")
 DIFFING = frozenset({"diff", "diff-files", "diff-index", "diff-tree", "format-patch", "log", "show"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Layout:
     """Where a checkout keeps its parts; `gitdir` and `common` differ in a linked worktree (gitrepository-layout(5)).
 
@@ -120,7 +121,7 @@ def _read(files: Files, root: Path, *, path: str) -> str:
         return ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SandboxedGit:
     """Implements the port `Git` on `folder`: with the mounts `reading`, or `writing` for a call that may write."""
 

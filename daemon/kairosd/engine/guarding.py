@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kairosd.core.ids import mint
 from kairosd.core.json import JsonObject, digest
@@ -23,6 +23,7 @@ from kairosd.engine.checkouts import Checkouts
 from kairosd.engine.direct import Change
 from kairosd.engine.ledger import CODE_LETTERS, REFUSED, Park, Questions, question_notice
 from kairosd.engine.terms import Terms
+from kairosd.frozen import frozen
 from kairosd.ports import Clock, Stores
 
 SHOWN_MAX = 4000  # characters of the change in a question; `kairos runs ID` shows all of it
@@ -34,7 +35,7 @@ BY, ASKED, OUT = "question", "asked", "out"
 RULE = "programs of the run changed what always asks, and no yes covers it"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Guard:
     """Looks at what is about to land."""
 

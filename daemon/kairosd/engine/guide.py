@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from kairosd.core import aims
@@ -38,6 +38,7 @@ from kairosd.engine.past import (
 )
 from kairosd.engine.proving import Proving, failing, fails, tests_of, usable
 from kairosd.errors import ToolError
+from kairosd.frozen import frozen
 from kairosd.ports import Files, Finish
 from kairosd.prompts import text_of
 
@@ -54,7 +55,7 @@ GIVE_UP_TURNS = 14  # of the model's own, after which it may end without having 
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's name of it: what a run without a commit began from
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Hidden:
     """What no model is shown: files by their globs, and what is scrubbed out of all others."""
 

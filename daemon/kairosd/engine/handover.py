@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kairosd.core.ids import mint
 from kairosd.core.json import JsonObject
@@ -16,6 +16,7 @@ from kairosd.engine.guarding import Guard, listed
 from kairosd.engine.landing import Landed, slugged
 from kairosd.engine.terms import Terms
 from kairosd.errors import CheckoutError, StoreError
+from kairosd.frozen import frozen
 from kairosd.ports import Clock, Files, Stores
 
 LAND = "land"  # the ledger's name for the daemon's own effect
@@ -23,7 +24,7 @@ BEFORE = (CallState.REQUESTED, CallState.PARKED)  # the states in which nothing 
 LANDING_TURN = 1_000_000  # sorts the landing after every turn of the model's
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Handover:
     """Commits what is left in a checkout and lands it, under what `terms` say now. `author` yields (name, email)."""
 

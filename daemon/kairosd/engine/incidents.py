@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from kairosd.core.journal import Note
 from kairosd.core.json import Json
 from kairosd.core.notices import NoticeDraft
 from kairosd.errors import StoreError
+from kairosd.frozen import frozen
 from kairosd.ports import Clock, State
 
 log = logging.getLogger("kairosd.models")
@@ -20,7 +21,7 @@ STORED_AS = "incidents"
 SAME_WITHIN = timedelta(minutes=10)  # what breaks again so soon was never whole
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Incident:
     """`broke` is when it broke the last time: later than `since` where it was back for a moment."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from kairosd.core.budget import Payer, Purse, purse_of
@@ -26,13 +26,14 @@ from kairosd.engine.quarantine import Filed, Quarantine
 from kairosd.engine.repository import Repository, Survey
 from kairosd.engine.signals import Alarm
 from kairosd.errors import ModelError
+from kairosd.frozen import frozen
 from kairosd.ports import Claim, Clock, Files, Stores
 
 HINTS = frozenset({"files", "tick"})  # they say "look"; what they saw is in the world, or is not worth a call
 RECORD_ONLY = frozenset({("boot", "boot"), ("webhook", "ping")})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settings:
     """`[initiative]`, and what of the whole configuration a fingerprint depends on."""
 
@@ -41,7 +42,7 @@ class Settings:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Surroundings:
     """What every initiative shares."""
 
@@ -60,7 +61,7 @@ class Surroundings:
     decides: str  # the name of the model that does
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sight:
     """One look at the world: its fingerprint, and the words for it."""
 

@@ -6,18 +6,18 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from kairosd.core.workspaces import Workspace
 from kairosd.errors import ToolError
+from kairosd.frozen import frozen
 from kairosd.ports import Files
 
 NAMES = ("KAIROS.md", "AGENTS.md")
 LIMIT = 16_000  # bytes a file; what is longer is cut, and said so
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Instructions:
     """`text` is what prompts may hold; `hashes` what the files hold now; `changed` names files that are not used."""
 

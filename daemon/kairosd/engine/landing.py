@@ -12,12 +12,13 @@ import asyncio
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from kairosd.core.workspaces import Workspace
 from kairosd.engine.git import Layout, SandboxedGit
 from kairosd.errors import CheckoutError
+from kairosd.frozen import frozen
 from kairosd.ports import Mount
 
 LAND = Path("/run/kairos/land")
@@ -112,7 +113,7 @@ git -c core.logAllRefUpdates=false -c fetch.writeCommitGraph=false fetch --quiet
 """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Landed:
     """Where a run's work is: in `branch` or in the file `patch`; in neither when nothing had changed.
 
@@ -130,7 +131,7 @@ class Landed:
     direct: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """Where a run's things lie on the host."""
 
@@ -139,7 +140,7 @@ class Place:
     workspace: Workspace
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Lander:
     """One landing. `work` is git on the checkout, `layout` the owner's repository."""
 

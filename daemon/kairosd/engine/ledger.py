@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from kairosd.engine.commands import folders_of
 from kairosd.engine.gate import Gate
 from kairosd.engine.tooling import Look
 from kairosd.errors import ExecutorError, SandboxError, ShellFormError, ToolError, TransitionError
+from kairosd.frozen import frozen
 from kairosd.ports import Clock, Files, Stores, Tool, ToolAnswer, ToolContext
 
 CODE_LETTERS = "bcdfghjkmnpqrstvwxz"  # no vowels, so that no code spells a word
@@ -48,7 +49,7 @@ class Park(Exception):
         super().__init__(on)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settled:
     """What goes back to the model for one call; `look` is its row, where that is not waited for."""
 
@@ -57,7 +58,7 @@ class Settled:
     look: Look | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Matter:
     """What a question is about: shown by `commands` and `effect`, bound by `bound`, for always by `exact`."""
 
@@ -68,7 +69,7 @@ class Matter:
     guarded: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Questions:
     """How the owner is asked: `address` makes the notices of a question, `expires` is how long it stays open."""
 

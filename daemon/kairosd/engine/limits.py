@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kairosd.core.runs import Run
+from kairosd.frozen import frozen
 from kairosd.ports import Clock
 
 BARREN_TURNS = 12  # in a row in which no call succeeded; refused ones end a run sooner (engine/runs.py)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Limits:
     """`[limits]`: of one run its turns, tokens of all its model calls, and seconds that it works, not those parked."""
 

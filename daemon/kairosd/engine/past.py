@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from kairosd.core.messages import TAKES_BACK, ToolUse
 from kairosd.core.proofs import proves_nothing
 from kairosd.engine.conversation import Conversation
+from kairosd.frozen import frozen
 
 OWN = "own"
 CHANGING = ("edit", "write")
@@ -16,7 +16,7 @@ REDEFINED = ": the whole of "  # in the result of an edit that has put a whole d
 FAILURES = re.compile(r"^(?:FAIL|ERROR|FAILED|not ok|--- FAIL)\b", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Past:
     """One call of the run with its result."""
 

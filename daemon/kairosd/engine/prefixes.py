@@ -7,18 +7,19 @@ again. So nothing here may hold a time, an id or a count. What changes stands be
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from kairosd.core.journal import Note
 from kairosd.core.json import Json, digest, without_floats
 from kairosd.core.messages import ToolSpec
 from kairosd.core.runs import Run
+from kairosd.frozen import frozen
 from kairosd.ports import Clock, Stores
 
 TOOLS = "tools"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Section:
     """One part of the system text; an empty one is left out."""
 
@@ -26,7 +27,7 @@ class Section:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Prefix:
     """What stands before the messages, in the order of providers' caches: tools, then the sections."""
 

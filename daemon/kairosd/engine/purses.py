@@ -6,7 +6,6 @@ import asyncio
 import logging
 from asyncio import Future
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -32,6 +31,7 @@ from kairosd.core.notices import NoticeDraft
 from kairosd.core.pricing import Tariff
 from kairosd.core.runs import Approval, ApprovalState, Run
 from kairosd.errors import StoreError, TransitionError
+from kairosd.frozen import frozen
 from kairosd.ports import Clock, Model, Stores, Used
 
 log = logging.getLogger("kairosd.purses")
@@ -49,7 +49,7 @@ class NoRoom(Exception):
         super().__init__(breach.text())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Taken:
     """What became of a call: `ok` or the error's class; where nobody counted, what was reserved stays taken."""
 
@@ -58,7 +58,7 @@ class Taken:
     price: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Wish:
     """What a run asks the owner for: words, and what a yes is bound to."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from kairosd.core.budget import Payer
 from kairosd.core.events import Event
@@ -15,6 +14,7 @@ from kairosd.engine import choosing
 from kairosd.engine.asking import Asking, Cost, Reply
 from kairosd.engine.purses import NoRoom
 from kairosd.errors import ModelError, ModelProtocolError
+from kairosd.frozen import frozen
 from kairosd.ports import Model
 from kairosd.prompts import text_of
 
@@ -26,7 +26,7 @@ FORM = "triage"
 TRIES = 2
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Filed:
     """How strangers' texts were filed, a line each, and what that cost (micro-dollars, None = unknown)."""
 

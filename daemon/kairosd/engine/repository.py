@@ -19,6 +19,7 @@ from kairosd.core.paths import SECRET_PATHS, matches
 from kairosd.core.workspaces import Workspace
 from kairosd.engine.git import Layout, SandboxedGit, find_layout
 from kairosd.errors import CheckoutError, ExecutorError, SandboxError, ToolError
+from kairosd.frozen import frozen
 from kairosd.ports import Files, Git, Mount, Sandbox
 
 HASHED_FILES = 5000  # changed files whose content is looked at; beyond, and for large ones, size and time must do
@@ -47,7 +48,7 @@ git diff --no-ext-diff --no-textconv --numstat --no-renames -z HEAD 2>/dev/null 
 """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Survey:
     """The state of a workspace at one moment. `changed` holds (status, path); `head` is "" before the first commit."""
 
@@ -224,7 +225,7 @@ class Repository:
         return hashed.hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """A workspace and the repository in it."""
 

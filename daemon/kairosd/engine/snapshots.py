@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 from kairosd.core.workspaces import Workspace
 from kairosd.engine.git import Layout, SandboxedGit
 from kairosd.errors import CheckoutError
+from kairosd.frozen import frozen
 from kairosd.ports import Mount, Sandbox
 
 SIZE_MAX = 200_000_000  # bytes of the files in it (design §8)
@@ -73,7 +73,7 @@ echo "$snapshot"
 """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Inspection:
     format: str
     head: str

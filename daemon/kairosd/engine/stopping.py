@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from kairosd.core.json import JsonObject
 from kairosd.engine.dispatch import Dispatcher
 from kairosd.engine.signals import Alarm
 from kairosd.errors import StoreError, ToolError
+from kairosd.frozen import frozen
 from kairosd.ports import Clock, Files, Stores
 
 log = logging.getLogger("kairosd.stopping")
@@ -28,7 +28,7 @@ MARK_SECONDS = 0.2
 RETRY_SECONDS = 0.5
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reins:
     """What the stop pulls at. `mark` is its file; `end_programs` kills every job and everything that these started."""
 

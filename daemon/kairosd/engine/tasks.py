@@ -23,6 +23,7 @@ from kairosd.core.tasks import Task, TaskState
 from kairosd.engine.signals import Alarm
 from kairosd.engine.supervise import contain
 from kairosd.errors import ExecutorError, KairosError, StoreError, ToolError, TransitionError
+from kairosd.frozen import frozen
 from kairosd.ports import Clock, Errand, Files, Outcome, Stores
 
 log = logging.getLogger("kairosd.tasks")
@@ -193,7 +194,7 @@ class Tasks:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunTasks:
     """Implements `Background` for one run."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from kairosd.config.rules import WORKSPACE_FILE, read_narrowing
@@ -15,13 +15,14 @@ from kairosd.core.policy import Policy
 from kairosd.core.runs import Run
 from kairosd.core.workspaces import Workspace
 from kairosd.errors import ConfigError, ToolError, UsageError
+from kairosd.frozen import frozen
 from kairosd.ports import Files
 
 FILE_LIMIT, LINES_MAX = 16_000, 500  # bytes; finding the line of a problem takes time that grows with their product
 NOTHING = Policy(secret_paths=(), protected_paths=())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Narrowing:
     """What a workspace's own file adds; `mark` tells one content from another, "" = there is no file."""
 

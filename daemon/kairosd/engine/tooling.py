@@ -6,7 +6,7 @@ import asyncio
 from asyncio import Future
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kairosd.core.budget import Payer
@@ -20,6 +20,7 @@ from kairosd.engine.quarantine import Quarantine
 from kairosd.engine.signals import Feed
 from kairosd.engine.tasks import Tasks
 from kairosd.errors import TransitionError
+from kairosd.frozen import frozen
 from kairosd.ports import Clock, Files, Model, Runs, Sandbox, Stores, Tool
 
 if TYPE_CHECKING:  # loaded when the first run begins
@@ -31,7 +32,7 @@ if TYPE_CHECKING:  # loaded when the first run begins
     from kairosd.engine.prefixes import PrefixWatch
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tooling:
     """What every run works with. `model` is the one that goes on with a run now."""
 
@@ -62,7 +63,7 @@ class Tooling:
         await self.ending.give_up(run, state, reason=reason)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Look:
     """The row of a call that only read, while it is `writing`; `again` writes it where that has failed."""
 

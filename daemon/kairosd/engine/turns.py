@@ -28,12 +28,13 @@ from kairosd.engine.ledger import Park
 from kairosd.engine.patience import GaveUpError, Publish
 from kairosd.engine.purses import NoRoom
 from kairosd.errors import KairosError
+from kairosd.frozen import frozen
 from kairosd.ports import Finish
 
 READS_AT_ONCE = 8
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Made:
     """What came of one call: what goes back to the model, and `stop` where the run cannot go on after it."""
 

@@ -11,11 +11,11 @@ import gc
 import logging
 import socket
 from collections import deque
-from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Protocol
 
+from kairosd.frozen import frozen
 from kairosd.http.hook_requests import Request, RequestError, RequestReader
 from kairosd.http.server import BACKLOG, DEADLINE, STOP_SECONDS
 
@@ -27,7 +27,7 @@ READ_BYTES = 64 * 1024
 UNREAD_MAX = 64 * 1024  # bytes of answers kept for a sender that does not read them
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """What is answered; `body` is JSON, or empty. `allow` is the method a 405 recommends."""
 

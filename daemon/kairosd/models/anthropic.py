@@ -21,6 +21,7 @@ from kairosd.core.messages import (
     UseBroken,
     UseReady,
 )
+from kairosd.frozen import frozen
 from kairosd.models.answers import arguments_of, plain_schema
 from kairosd.models.deps import ModelDeps
 from kairosd.models.dialect import Call, JsonDict, Quirks, valid_name, whole, written
@@ -67,7 +68,7 @@ class AnthropicModel(Served):
         raise self._exchange.refusal(status, body)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Messages:
     model: str
     key: str

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from kairosd.config import ModelSection
+from kairosd.frozen import frozen
 from kairosd.ports import Clock
 from kairosd.system.network import NetworkSettings
 
@@ -17,7 +18,7 @@ def full_jitter(seconds: float) -> float:
     return random.uniform(0.0, seconds)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelDeps:
     """`api_key` is the key itself, empty where none is configured; `data_folder` the home's data folder."""
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from kairosd.core.messages import Done, Prompt, StreamPart
+from kairosd.frozen import frozen
 from kairosd.system.sse import ServerEvent
 
 JsonDict: TypeAlias = dict[str, Any]
@@ -17,7 +17,7 @@ Quirks: TypeAlias = frozenset[str]
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Call:
     """One request, ready to be sent. `path` follows the base URL; `headers` may hold the key: never log them."""
 

@@ -6,13 +6,13 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass
 
 import httpx
 
 from kairosd.config import ModelSection
 from kairosd.core.messages import Done, NeedsRoomError, Prompt, StreamPart, TextDelta, UseBroken, UseReady
 from kairosd.errors import EmptyAnswerError, ModelError, ModelUnavailableError
+from kairosd.frozen import frozen
 from kairosd.models import refusals
 from kairosd.models.answers import AnswerCollector
 from kairosd.models.deps import ModelDeps, key_fix
@@ -37,7 +37,7 @@ PLAIN = {"accept-encoding": "identity"}  # pressed bytes would only hide how muc
 JSON = {**PLAIN, "content-type": "application/json"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Endpoint:
     """Where a model is: `base_url` without a slash at its end; `silence_seconds` bounds the wait between two bytes."""
 

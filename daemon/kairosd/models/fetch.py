@@ -8,10 +8,11 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from kairosd.errors import AlreadyRunningError, KairosError, ModelUnavailableError
+from kairosd.frozen import frozen
 from kairosd.models.deps import full_jitter
 from kairosd.models.partial import Partial, Progress, SourceError
 from kairosd.models.sources import Source, open_source
@@ -25,7 +26,7 @@ IDLE_TRIES = 6  # without a single new byte; any progress starts the count again
 LONGEST_WAIT_SECONDS = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FetchDeps:
     """What a fetch may use. `progress` is called often; it must be quick and may not raise."""
 

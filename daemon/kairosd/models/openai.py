@@ -23,6 +23,7 @@ from kairosd.core.messages import (
     UseReady,
 )
 from kairosd.errors import ModelRefusedError
+from kairosd.frozen import frozen
 from kairosd.models.answers import (
     arguments_of,
     form_text,
@@ -85,7 +86,7 @@ class OpenAIModel(Served):
         return f"{self.model} is there" if names else "the server answers; it does not list its models"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ChatCompletions:
     """The dialect. `by_schema`: tools go in as one JSON schema; `extra` joins every request's body."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from kairosd.core.json import Json, JsonObject
+from kairosd.frozen import frozen
 
 
 class SourceError(Exception):
@@ -19,7 +19,7 @@ class SourceError(Exception):
         self.final = final
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Progress:
     """Bytes on disk of `total` (None = not known yet)."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -17,6 +16,7 @@ from kairosd.errors import (
     ModelRefusedError,
     ModelUnavailableError,
 )
+from kairosd.frozen import frozen
 
 MESSAGE_LIMIT = 300
 TEMPORARY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
@@ -38,7 +38,7 @@ OVERFLOW_AS_FAILURE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ErrorBody:
     """The parts of an error answer that every provider has in some place."""
 
@@ -49,7 +49,7 @@ class ErrorBody:
         return ": ".join(part for part in (self.kind, self.message) if part)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Origin:
     """Who answered: `[models.NAME]`, the provider, the model; `key` is blotted out of everything that is shown."""
 

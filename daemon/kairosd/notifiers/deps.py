@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from kairosd.frozen import frozen
 from kairosd.ports import Clock
 from kairosd.system.network import NetworkSettings
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NotifierDeps:
     """`token` is the secret itself, empty where none is configured; `answers_token` goes into buttons.
     Clients are made by `system.http` on first need.

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Protocol
 
 from kairosd.core.json import JsonObject
+from kairosd.frozen import frozen
 from kairosd.ports.stores import Query
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Update:
     """Something a follower of a run sees.
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol
 
 from kairosd.core.json import Json, JsonObject
 from kairosd.core.memory import Entry, Generation, Past
+from kairosd.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Proposal:
     """A change that waits for the owner: why it was not simply made, and the operations as a dream reads them."""
 

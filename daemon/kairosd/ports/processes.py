@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Protocol
 
 from kairosd.core.hosts import Connection, Reach
 from kairosd.core.shell.plans import Plan, Stream
+from kairosd.frozen import frozen
 
 DOOR = 13  # the descriptor at which a launch with a `reach` finds its end of the way out
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mount:
     """A folder or file of the host seen in the sandbox at `target`."""
 
@@ -22,7 +23,7 @@ class Mount:
     writable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Job:
     """One program to run confined. `env` is the whole environment; `masked` paths show as empty.
 
@@ -45,7 +46,7 @@ class Job:
     reach: Reach | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Launch:
     """A process as the executor starts it: nothing is added to `argv`, `env` or the open files.
 
@@ -69,7 +70,7 @@ class Launch:
     reach: Reach | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outcome:
     """How a process ended. `code` is negative for a signal; `timed_out` and `truncated` say what we cut.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from asyncio import Future
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -18,10 +17,11 @@ from kairosd.core.notices import Notice
 from kairosd.core.runs import Approval, ApprovalState, Call, CallState, Grant, ParkedOn, Run, RunState
 from kairosd.core.tasks import Task
 from kairosd.core.workspaces import World
+from kairosd.frozen import frozen
 from kairosd.ports.ratings import Ratings
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Query:
     """Which rows a listing wants, newest first. `prefix` is the start of an id."""
 
@@ -33,7 +33,7 @@ class Query:
     shadow: bool = False  # of decisions: only those that were not followed
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Used:
     """What counts against one cap: what was spent, and what calls under way may still take."""
 
@@ -42,7 +42,7 @@ class Used:
     reserved: Amount
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Spending:
     """What the model calls of one group took: `price` of those whose price is known (None = of none), and tokens.
 
@@ -61,7 +61,7 @@ class Spending:
     unpriced_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Claim:
     """A batch taken from the inbox and the decision that was opened for it in the same transaction."""
 
@@ -380,7 +380,7 @@ class Blobs(Protocol):
         """The content of that name. Raises `NotFoundError` when it is gone or damaged."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stores:
     """All stores of one database."""
 

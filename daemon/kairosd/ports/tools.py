@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,13 +18,14 @@ from kairosd.core.shell.plans import Plan
 from kairosd.core.tasks import Task
 from kairosd.core.triage import Triage
 from kairosd.core.workspaces import Workspace
+from kairosd.frozen import frozen
 from kairosd.ports.processes import Commands, Files, Git, Outcome
 
 if TYPE_CHECKING:  # loaded with the index
     from kairosd.core.search import Answers, Question
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Finish:
     """The run's own word that it is through. The daemon evaluates `checks` and sets the state."""
 
@@ -33,7 +33,7 @@ class Finish:
     checks: tuple[JsonObject, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToolAnswer:
     """What goes back to the model. `finish` ends the run, `sleep_seconds` rests it, `taint` lowers its own.
 
@@ -68,7 +68,7 @@ class ToolServices(Protocol):
         """The run's calls so far with their results, in order, from the ledger: also those before a restart."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Errand:
     """A command that may take long. `start` runs it for at most so many seconds; `told` is what a run hears of its
     end, given how many seconds it had.
@@ -93,7 +93,7 @@ class Background(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Wish:
     """What a run wants to remember. `key` empty = made from the text; `check` is a claim that can be looked up."""
 
@@ -123,7 +123,7 @@ class RunMemory(Protocol):
         """Whether what `call` asked for has been done or proposed."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToolContext:
     """What a tool may use. `root` is the workspace, or the run's checkout once it has one.
 

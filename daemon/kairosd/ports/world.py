@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +12,7 @@ from kairosd.core.journal import Note
 from kairosd.core.messages import Prompt, StreamPart
 from kairosd.core.notices import Notice
 from kairosd.core.workspaces import Workspace
+from kairosd.frozen import frozen
 
 
 class Clock(Protocol):
@@ -84,7 +84,7 @@ class Model(Protocol):
         """Lets go of connections and child processes."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Heard:
     """A message that came over a channel for answers. `at` is when, by our clock; with an empty `id` it says nothing
     but that the channel is heard."""
@@ -125,7 +125,7 @@ class Correspondent(Notifier, Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Deps:
     """What an adapter may be given. Fields an adapter does not need stay unused; none reaches into another adapter."""
 

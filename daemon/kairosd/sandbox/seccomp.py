@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from kairosd.errors import SandboxError
+from kairosd.frozen import frozen
 
 LOAD, AND, RETURN = 0x20, 0x54, 0x06  # BPF_LD|W|ABS, BPF_ALU|AND|K, BPF_RET|K: linux/bpf_common.h
 EQUAL, AT_LEAST, ANY_BIT = 0x15, 0x35, 0x45  # BPF_JMP with JEQ, JGE, JSET, each with a constant
@@ -31,7 +31,7 @@ CLONE_NEWUSER = 0x10000000
 X32 = 0x40000000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Machine:
     """One architecture: its audit number and the numbers of the calls we look at."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Engine
 
 from kairosd.errors import StoreError
+from kairosd.frozen import frozen
 from kairosd.ports.stores import Stores
 from kairosd.ports.world import Clock
 from kairosd.store.approvals import ApprovalStore
@@ -32,7 +32,7 @@ from kairosd.store.worlds import WorldStore
 CLOSE_SECONDS = 2.0  # for the journal and for the database each, out of the 10 s an ordered stop may take
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OpenStores:
     """The stores of one home, and what keeps them. `repairs` counts what the start had to mend in the journal."""
 

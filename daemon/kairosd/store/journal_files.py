@@ -6,19 +6,19 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import IO, cast
 
 from kairosd.core.journal import GENESIS, verify_line
 from kairosd.core.json import Json
+from kairosd.frozen import frozen
 
 PLAIN, PACKED = ".jsonl", ".jsonl.gz"
 PROGRESS_LINES = 2000  # lines between two reports of progress
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JournalFile:
     """One day of the journal. `name` is relative to the journal folder and without `.gz`."""
 
@@ -34,7 +34,7 @@ class JournalFile:
         return gzip.open(self.path, "rb") if self.packed else self.path.open("rb")  # type: ignore[return-value]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileBreak:
     """The first line that does not verify. `line` counts from 1; `file` is the path as found."""
 
@@ -46,7 +46,7 @@ class FileBreak:
         return f"{self.file}:{self.line}: {self.problem}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verified:
     """What a walk over the journal saw up to its end or to the first break.
 

@@ -14,10 +14,11 @@ import math
 import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 
 from kairosd.core import thesaurus
+from kairosd.frozen import frozen
 
 TOKENS = "porter unicode61 remove_diacritics 2"
 WEIGHTS = (1.0, 0.8, 0.3)  # own words, those of the question that is answered, those around; see bench/recall.py
@@ -29,7 +30,7 @@ KIN = 0.3  # what a word counts that only stands for one of the question's: `pai
 _FIND = f"SELECT rowid, -bm25(words, {', '.join(map(str, WEIGHTS))}) FROM words WHERE words MATCH ?"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Matches:
     """`scores`: how well each passage's words fit. `found`: the passages with a word, `worth`: what that counts."""
 

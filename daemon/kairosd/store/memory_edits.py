@@ -30,6 +30,7 @@ from kairosd.core.memory import (
     unescaped,
 )
 from kairosd.core.memory_index import ALL_TOPICS, INDEX, TOPICS, cut_off, files_of, has_place, index_text, number_of
+from kairosd.frozen import frozen
 
 REMOVED = "removed by hand"
 _LINK = re.compile(r"[-*] \[[^\]]*\]\([^)]*\)")
@@ -51,7 +52,7 @@ class Edits:
     removed: list[Past] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Written:
     """What the generation `number` was written with.
 

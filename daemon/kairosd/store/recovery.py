@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_or
 from kairosd.core.journal import GENESIS, Note, unsealed, verify_line
 from kairosd.core.json import Json, canonical
 from kairosd.errors import StoreError
+from kairosd.frozen import frozen
 from kairosd.store.journal_files import JournalFile, journal_files
 from kairosd.store.lines import link
 from kairosd.store.schema import journal_mark, outbox
@@ -27,7 +28,7 @@ from kairosd.store.schema import journal_mark, outbox
 MARK_ID = 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mark:
     """The last line on disk: its number and hash, its file (relative, empty = none) and that file's length in bytes."""
 
@@ -37,7 +38,7 @@ class Mark:
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cut:
     """Bytes at the end of a file that are no whole lines."""
 
@@ -50,7 +51,7 @@ class Cut:
         return {"reason": "torn tail", "file": self.file.name, "bytes": self.length, "sha256": self.sha256}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Start:
     """Where the journal goes on, and the highest number in use."""
 

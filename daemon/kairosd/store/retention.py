@@ -8,18 +8,18 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from kairosd.config import RetentionSection
+from kairosd.frozen import frozen
 from kairosd.store.memory_proposals import is_settled
 from kairosd.wire import Home
 
 BLOBS_MAX = 1_000_000_000  # bytes, design §5
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sweep:
     """One thing to do: `action` is `delete` or `compress`, `size` in bytes, `why` a short reason."""
 

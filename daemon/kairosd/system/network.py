@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from kairosd.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NetworkSettings:
     """What `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` and `SSL_CERT_FILE` said; empty = not set.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import codecs
-from dataclasses import dataclass
+
+from kairosd.frozen import frozen
 
 EVENT_LIMIT = 4 * 1024 * 1024  # characters; far above any model's event, far below what would hurt
 
@@ -12,7 +13,7 @@ class MalformedStreamError(ValueError):
     """The bytes are no event stream."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ServerEvent:
     """One event. `name` is empty where the server gave none."""
 

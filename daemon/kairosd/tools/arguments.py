@@ -10,11 +10,11 @@ import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from kairosd.core.json import Json, JsonObject
 from kairosd.core.messages import ToolSpec
 from kairosd.errors import ToolError
+from kairosd.frozen import frozen
 
 CLOSE = 0.75  # difflib's ratio from which a misspelt name counts as meant
 WRAPPERS = ("arguments", "parameters", "args", "input", "properties")
@@ -22,7 +22,7 @@ TRUE = frozenset({"true", "yes", "on", "1"})
 FALSE = frozenset({"false", "no", "off", "0", ""})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Arguments:
     """Checked values, every parameter present (its default where none was given), and what was put right."""
 
@@ -142,7 +142,7 @@ def _meant(name: str, candidates: Sequence[str], *, required: Sequence[str]) -> 
     return required[0] if len(required) == 1 else None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Reading:
     """How one value is read by its part of the schema."""
 

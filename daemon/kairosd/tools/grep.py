@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
 
 from kairosd.core.json import JsonObject
 from kairosd.core.messages import ToolSpec
 from kairosd.core.paths import matches
 from kairosd.errors import ToolError
+from kairosd.frozen import frozen
 from kairosd.ports import Outcome, Tool, ToolAnswer, ToolContext
 from kairosd.tools.arguments import schema, string
 from kairosd.tools.base import ROOT, TEXT_LIMIT, ReadOnly, answer_text, clipped, is_secret, normal_path
@@ -26,7 +26,7 @@ REPEAT = re.compile(r"(?<!\\)(?:[*+]|\{\d*,\d*\})")
 REPEATED_GROUP = re.compile(r"(?<!\\)\)(?:[*+]|\{)")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Search:
     """What to look for and where. `told` collects how the pattern had to be read."""
 

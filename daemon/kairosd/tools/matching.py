@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from kairosd.frozen import frozen
 
 NUMBERED = re.compile(r"^[ \t]*\d+\| ?", re.MULTILINE)
 LINE = re.compile(r"[^\n]*\n|[^\n]+")
@@ -15,7 +16,7 @@ LINES_COMPARED = 20_000
 PLACES = 10  # line numbers that a message lists
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Match:
     """The file as it will be, and how that came about."""
 

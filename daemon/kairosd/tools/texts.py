@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 
 from kairosd.core.json import JsonObject
@@ -14,6 +13,7 @@ from kairosd.core.levels import Permission
 from kairosd.core.runs import Call, CallState
 from kairosd.core.secrets import PLACEHOLDER
 from kairosd.errors import ToolError
+from kairosd.frozen import frozen
 from kairosd.ports import ToolContext
 from kairosd.tools.arguments import Arguments
 from kairosd.tools.base import TEXT_LIMIT, ReadOnly, file_path
@@ -22,7 +22,7 @@ BINARY_LOOK = 8000  # bytes that are searched for a NUL, as git does
 SHOWN = r"(?:, lines (\d+)-(\d+) of (\d+)?| is (?:empty|a binary file))"  # after the path, in the head of a read
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Replacement:
     """A whole new content for a file, and what to tell and show the model. `before` is None where there is no file."""
 

@@ -25,6 +25,7 @@ from kairosd.core.journal import Note
 from kairosd.core.json import Json
 from kairosd.core.workspaces import Workspace
 from kairosd.errors import ConfigError
+from kairosd.frozen import frozen
 from kairosd.ports.world import Clock, Deps, Intake, Trigger
 
 STEP = 500  # milliseconds between two looks of the watcher at its own queue, which is also the quiet that ends a burst
@@ -46,7 +47,7 @@ HEAVY = frozenset({
 SCRATCH = re.compile(r".*~|\.#.*|#.*#|4913|\..*\.sw[a-z]|.*___jb_(?:tmp|old)___|\.goutputstream-.*|\.DS_Store")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ground:
     """What is watched of one workspace: its folders, and the Git folders whose files tell of commits and switches."""
 

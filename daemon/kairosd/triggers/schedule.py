@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Protocol, TypeAlias
 
@@ -26,6 +25,7 @@ from kairosd.core.journal import Note, stamp
 from kairosd.core.json import Json
 from kairosd.core.workspaces import Workspace
 from kairosd.errors import ConfigError
+from kairosd.frozen import frozen
 from kairosd.ports.world import Deps, Trigger
 
 SLICE = timedelta(seconds=60)  # design §6: the longest sleep, so that suspends and clock jumps are seen
@@ -56,7 +56,7 @@ class Rule(Protocol):
         """The first time at or after `now`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Job:
     """One schedule. `rule` yields local calendar times for cron and instants else; `misfire` is `skip` or `once`."""
 
@@ -71,7 +71,7 @@ class Job:
     max_late: timedelta = timedelta(days=1)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fire:
     """One time a job is due; `key` names it in its own terms, so that the inbox refuses a second one."""
 

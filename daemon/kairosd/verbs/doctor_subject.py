@@ -6,12 +6,12 @@ import http.client
 import json
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from kairosd.config import Config, Environment, load, read_environment
 from kairosd.errors import ConfigError
+from kairosd.frozen import frozen
 from kairosd.wire import Home, HomeError, check_private, socket_path
 
 ANSWER_SECONDS = 5.0
@@ -25,7 +25,7 @@ class Mark(StrEnum):
     FAIL = "fail"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Finding:
     """One line of the doctor's: `detail` is what was seen, `fix` what to do, empty where all is well."""
 
@@ -34,7 +34,7 @@ class Finding:
     fix: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Subject:
     """One installation. `config` is None where it is not usable, `problem` then says why.
 

@@ -9,7 +9,6 @@ import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from kairosd.engine.gate import Explained, Gate, Judged
 from kairosd.engine.instructions import is_trusted
 from kairosd.engine.terms import Terms, narrowing_of
 from kairosd.errors import ConfigError, UsageError
+from kairosd.frozen import frozen
 from kairosd.system.files import LocalFiles
 from kairosd.wire import EXIT_FAILED, EXIT_OK, EXIT_USAGE, Home
 
@@ -32,7 +32,7 @@ BUSY_SECONDS = 2.0
 NEVER = datetime.fromtimestamp(0, UTC)  # the run that is played here has no time
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stand:
     """Where a command is judged."""
 

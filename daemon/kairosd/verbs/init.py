@@ -8,7 +8,6 @@ import json
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from kairosd.config import Environment, ModelSection, read_environment
@@ -18,6 +17,7 @@ from kairosd.core.json import JsonObject
 from kairosd.core.messages import Usage
 from kairosd.core.pricing import find_tariff, price
 from kairosd.errors import KairosError, UsageError
+from kairosd.frozen import frozen
 from kairosd.models.prices import load_prices
 from kairosd.wire import EXIT_OK, Home, check_private
 
@@ -28,7 +28,7 @@ LOOK = Usage(input=2_000, output=200, cache_read=0, cache_write=0)
 RUN = Usage(input=60_000, output=4_000, cache_read=0, cache_write=0)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Plan:
     """What will be written. `secret` is the webhook secret's file, None without webhooks."""
 

@@ -7,10 +7,10 @@ import asyncio
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from kairosd.engine.indexing import Indexer
 from kairosd.errors import StoreError
+from kairosd.frozen import frozen
 from kairosd.ports import Runs, Transcript
 from kairosd.store.database import Database, open_engine
 from kairosd.store.memory import MemoryFolder
@@ -24,7 +24,7 @@ from kairosd.wire import EXIT_OK, Home
 CLOSE_SECONDS = 2.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Record:
     runs: Runs
     transcripts: Transcript

@@ -9,11 +9,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from kairosd.config import load, read_environment
 from kairosd.errors import ConfigError, KairosError, UsageError
+from kairosd.frozen import frozen
 from kairosd.wire import EXIT_FAILED, EXIT_NOT_RUNNING, EXIT_OK, Home
 
 UNIT = "kairosd.service"
@@ -23,7 +23,7 @@ SYSTEM_FOLDER = Path("/etc/systemd/system")
 COMMAND_SECONDS = 60
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Installation:
     """Where a unit goes and how systemd is spoken to there. `user` is who it runs as, empty for the caller."""
 

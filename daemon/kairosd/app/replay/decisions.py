@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from kairosd.app.replay.player import Player
@@ -14,6 +13,7 @@ from kairosd.app.replay.tape import Difference, Part, Tape, play
 from kairosd.core.json import JsonObject
 from kairosd.core.messages import ToolUse
 from kairosd.engine.initiative import Initiative
+from kairosd.frozen import frozen
 
 MADE = ("verdict", "reason", "goal", "confidence", "price", "next_wake", "tier", "source", "shadow", "fingerprint",
         "model", "escalated")  # fmt: skip
@@ -23,7 +23,7 @@ UNKNOWN = "unknown"  # a fingerprint that no world has
 LAST_SHOWN = 4
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verdict:
     """What came of one replay. `missing` says why there could be none; "" = there was one."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from kairosd.app.replay.record import Exchange, Row
@@ -14,13 +14,14 @@ from kairosd.core.json import Json, JsonObject
 from kairosd.core.messages import ToolUse, Usage, UseBroken
 from kairosd.engine.asking import Reply
 from kairosd.engine.exchanges import read_uses
+from kairosd.frozen import frozen
 
 ENDS = ("run.parked", "run.interrupted", "run.ended")
 ENDLESS = 1 << 62  # no journal is so long
 ANSWERS = ("approval.answered", "approval.expired", "approval.withdrawn")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Step:
     """One thing that happened to a run. `kind` is start, interrupted, answered or requeued.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import cast
 
 from kairosd.app.engine import build_engine
@@ -20,6 +20,7 @@ from kairosd.core.json import JsonObject
 from kairosd.core.notices import Severity
 from kairosd.engine.condition import Condition
 from kairosd.engine.notices import Channel, Outbox
+from kairosd.frozen import frozen
 from kairosd.ports import Executor, Notifier, Sandbox
 
 MARKED = frozenset(
@@ -28,7 +29,7 @@ MARKED = frozenset(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Player:
     """Builds engines, one for each cause. `lines` and `exchanges` are of the days that the replay goes by.
 

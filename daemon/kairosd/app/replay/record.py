@@ -15,6 +15,7 @@ from typing import cast
 
 from kairosd.core.json import Json, JsonObject
 from kairosd.errors import ConfigError, NotFoundError, UsageError
+from kairosd.frozen import frozen
 from kairosd.store.exchanges import read_exchanges
 from kairosd.store.journal_files import journal_files, read_lines
 from kairosd.wire import Home
@@ -25,7 +26,7 @@ BUSY_SECONDS = 2.0
 PARTS = 400  # ids in one query: SQLite takes 32,766, older ones 999
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Exchange:
     """One question to a model. `position` is its place in the record."""
 

@@ -18,13 +18,14 @@ from kairosd.config import Config, Environment
 from kairosd.core.ids import is_id
 from kairosd.core.json import JsonObject
 from kairosd.errors import NotFoundError, UsageError
+from kairosd.frozen import frozen
 from kairosd.wire import Home
 
 Progress = Callable[[int, int], None]
 OWNER = "owner"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cause:
     """One thing to be replayed: a decision, a run, or hints that were set aside together."""
 
@@ -36,7 +37,7 @@ class Cause:
     lines: tuple[JsonObject, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Found:
     """A cause that came out otherwise, and how; the first difference first."""
 

@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from sqlalchemy.pool import StaticPool
 
 from kairosd.app.replay.record import Row
 from kairosd.core.json import JsonObject
+from kairosd.frozen import frozen
 from kairosd.ports import Clock, Stores
 from kairosd.store.assembly import stores_over
 from kairosd.store.database import Caught, Database, Unit, translated
@@ -83,7 +84,7 @@ class Transcripts:
         self._entries.clear()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scratch:
     """A home that is thrown away, and its stores. Whatever writes beside the stores writes there."""
 

@@ -24,6 +24,7 @@ from kairosd.engine.purses import Purses
 from kairosd.engine.repository import Survey
 from kairosd.engine.witness import Witness
 from kairosd.errors import CheckoutError, ToolError
+from kairosd.frozen import frozen
 from kairosd.ports import Git, Model, Outcome
 
 
@@ -36,7 +37,7 @@ class Played:
     fingerprint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RecordedCall:
     """A call as it was. In this part of its run it came to `outcome`: succeeded, failed, or "" where nobody knows."""
 
@@ -87,7 +88,7 @@ class PlayedFiles(Off):
         return None if content is None else mark(content)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlayedSurvey(Survey):
     """A survey whose fingerprint is the recorded one."""
 

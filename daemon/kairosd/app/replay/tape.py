@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import cast
 
@@ -13,6 +13,7 @@ from kairosd.core.exchanges import changed_sections, marks
 from kairosd.core.json import Json, canonical
 from kairosd.core.messages import Prompt, ToolUse, UseBroken
 from kairosd.engine.asking import Reply
+from kairosd.frozen import frozen
 from kairosd.store.exchanges import is_as_written
 
 TURNS = ("act", "summary")  # questions that belong to the turn to come
@@ -24,7 +25,7 @@ class OffRecordError(Exception):
     """Today's code asked for something that is not on record."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Difference:
     """Something came out otherwise. `step` orders the differences of one cause; `id` is the nearest thing's own."""
 
@@ -35,7 +36,7 @@ class Difference:
     came_out: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Part:
     """A stretch of work without a rest: the most it may ask, and when it was over.
 

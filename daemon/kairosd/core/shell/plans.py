@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 
 from kairosd.core.json import Json, JsonObject
+from kairosd.frozen import frozen
 
 
 class Operator(StrEnum):
@@ -31,7 +31,7 @@ class Stream(StrEnum):
     STDERR = "stderr"  # of stdout: >&2, likewise
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Command:
     """One program and its exact arguments. `stdin` is the file of `< FILE`, "" = the pipe before it, or nothing."""
 
@@ -41,7 +41,7 @@ class Command:
     stderr: Stream = Stream.OWN
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pipeline:
     """Commands of which each reads what the one before it wrote. `cwd` is relative to the workspace, "." = its root."""
 
@@ -50,7 +50,7 @@ class Pipeline:
     cwd: str = "."
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Plan:
     """What will be run, and nothing else.
 

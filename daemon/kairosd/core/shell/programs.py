@@ -5,12 +5,13 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from enum import StrEnum
 
 from kairosd.core.shell import tables
 from kairosd.core.shell.operands import KINDS, Findings
 from kairosd.core.shell.plans import Command
+from kairosd.frozen import frozen
 
 # Where the sandbox looks for programs; nothing in a workspace can lie there.
 SYSTEM_FOLDERS = ("/usr/local/bin", "/usr/bin", "/bin")
@@ -25,7 +26,7 @@ class ProgramClass(StrEnum):
     EFFECT = "effect"  # changes files on purpose, or what other programs see
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Use:
     """One command as its program's file reads it. Paths are as given: relative to the command's own folder.
 
@@ -48,7 +49,7 @@ class Use:
     borrowed: bool = False  # named like a program of the system's, but it is the workspace that brings it along
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Program:
     """One program's file (its keys are the fields below, `class` is `kind`): what is not in it is not allowed.
 

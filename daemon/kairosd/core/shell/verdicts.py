@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kairosd.core.hosts import Reach
 from kairosd.core.levels import PERMISSION_OF, Opinion, Permission, Ruling
@@ -14,6 +14,7 @@ from kairosd.core.policy import Policy, Prefix, Rule, judge_path, judge_rules
 from kairosd.core.shell.plans import Command
 from kairosd.core.shell.programs import Use
 from kairosd.errors import ToolError
+from kairosd.frozen import frozen
 
 SHELL = "shell"  # the tool whose rules hold for commands
 # Git's own folder may hold a forge's password and names programs that git starts.
@@ -29,7 +30,7 @@ class _OutsideError(Exception):
     """A path that leads out of the workspace; the message says which and how."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """Where a command stands: `root` is the workspace as the program will see it, `cwd` relative to it or absolute.
 

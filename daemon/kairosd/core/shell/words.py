@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from kairosd.core.shell import refusals
 from kairosd.core.shell.refusals import NotPlain
+from kairosd.frozen import frozen
 
 
 class Kind(Enum):
@@ -19,7 +19,7 @@ class Kind(Enum):
     COMMENT = auto()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Token:
     """`line[start:end]`; `text` is the decoded word, or the operator without blanks."""
 
