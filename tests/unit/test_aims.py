@@ -94,15 +94,17 @@ def test_a_goal_sets_what_must_hold() -> None:
     texts = {"greet.py": "print(1)", "test_greet.py": ""}
     checks = postconditions(Aim("Add an option --shout to greet.py."), texts, base="c0ffee")
     assert [(one["kind"], one.get("path", one.get("text"))) for one in checks] == [
-        ("changed", None),
         ("changed", "greet.py"),
         ("added", "--shout"),
     ]
     checks = postconditions(Aim("Raise it from 1 to 3, in code and README."), {"README.md": "1"}, base="c0ffee")
-    assert checks[2:] == (
+    assert checks[1:] == (
         {"kind": "added", "base": "c0ffee", "text": "3", "path": "README.md"},
         {"kind": "changed", "base": "c0ffee", "where": "code"},
     )
+    checks = postconditions(Aim("Add a line 'hello' to README.md"), {"README.md": "x"}, base="c0ffee")
+    assert [(one["kind"], one.get("text")) for one in checks] == [("changed", None), ("added", "hello")]  # each once
+    assert [one["kind"] for one in postconditions(Aim("Fix the speed."), texts, base="c0ffee")] == ["changed"]
     assert postconditions(Aim("What does greet.py print?"), texts, base=None) == ()
     assert postconditions(Aim("Fix greet.py."), texts, base=None) == ({"kind": "changed", "base": ""},)
 

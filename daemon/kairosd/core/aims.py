@@ -239,12 +239,12 @@ def postconditions(aim: Aim, texts: Mapping[str, str], *, base: str | None) -> t
     """
     if not aim.is_change:
         return ()
-    checks: list[JsonObject] = [{"kind": "changed", "base": base or ""}]
     if base is None:
-        return tuple(checks)
+        return ({"kind": "changed", "base": ""},)
     paths = [path for path in aim.to_change(tuple(texts)) if aim.wants_tests or not is_test(path)]
     paths += filter(None, [aim.new_file(tuple(texts))])
-    checks += [{"kind": "changed", "base": base, "path": path} for path in paths]
+    where: list[JsonObject] = [{"path": path} for path in paths] or [{}]
+    checks: list[JsonObject] = [{"kind": "changed", "base": base, **each} for each in where]
     if aim.renaming:
         old, new = aim.renaming
         return (*checks, {"kind": "gone", "text": old}, {"kind": "added", "base": base, "text": new})
@@ -253,7 +253,8 @@ def postconditions(aim: Aim, texts: Mapping[str, str], *, base: str | None) -> t
     if aim.section:
         held = [path for path in paths if path in texts and is_prose(path) and parted(texts[path], aim.section)[0]]
         checks += [{"kind": "within", "base": base, "path": path, "text": aim.section} for path in held]
-    new_names = [name for name in aim.names if not any(name in text for text in texts.values()) and name not in texts]
+    there = {aim.line, *texts}  # a line has a check of its own
+    new_names = [name for name in aim.names if not any(name in text for text in texts.values()) and name not in there]
     checks += [{"kind": "added", "base": base, "text": name} for name in new_names]
     if aim.revaluing:
         checks += [{"kind": "added", "base": base, "text": aim.revaluing[1], "path": path} for path in paths or [""]]
