@@ -33,6 +33,18 @@ def test_a_second_daemon_on_the_same_home_is_refused(daemon: Daemon) -> None:
     assert daemon.status()["pid"] == pid, "the first one is not disturbed"
 
 
+def test_what_the_owner_has_set_for_other_programs_is_not_in_the_way(daemon: Daemon) -> None:
+    """uvicorn and FastAPI read these at their import or start; for a format or exporter they have not, they fail."""
+    others = {
+        "OTEL_PROPAGATORS": "b3multi", "OTEL_PYTHON_TRACER_PROVIDER": "sdk_tracer_provider",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "FASTAPI_OTEL_AUTO_CONFIGURE": "true",
+        "WEB_CONCURRENCY": "auto", "FORWARDED_ALLOW_IPS": "nobody", "UVICORN_PORT": "none",
+    }  # fmt: skip
+    daemon.start(env=others)
+    assert daemon.status()["state"] == "ready"
+    assert daemon.hook("ping", b"{}", delivery="1", signature=None).status == 401, "the hooks' server is there too"
+
+
 def test_a_wrong_key_in_the_configuration_ends_with_78_and_its_line(daemon: Daemon) -> None:
     text = daemon.config.read_text()
     daemon.config.write_text(text.replace("spacing_seconds", "spacing_secnods"))

@@ -44,11 +44,19 @@ def test_the_grammar_of_the_shell_is_loaded_at_the_first_line_only(program: str)
 
 
 def test_modules_that_the_libraries_only_ask_for_stay_out() -> None:
-    serves = "import kairosd.http.server"
+    serves = "import kairosd.http.server, kairosd.store.database, watchfiles"
     loaded = _run(f"{CONTROL}\n{serves}\nprint(*(name for name, module in sys.modules.items() if module is not None))")
     assert "fastapi.routing" in loaded
-    assert "uvicorn.server" in loaded
-    seldom = ("pydantic.v1", "httpx._main", "rich", "click", "multiprocessing")
+    assert {"uvicorn.server", "watchfiles.main", "sqlalchemy.dialects.sqlite.pysqlite"} <= set(loaded)
+    seldom = (
+        "pydantic.v1",
+        "httpx._main",
+        "rich",
+        "click",
+        "multiprocessing",
+        "opentelemetry",
+        "sqlalchemy.connectors",
+    )
     assert not [name for name in loaded if name.startswith(seldom)]
 
 

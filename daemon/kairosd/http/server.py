@@ -37,7 +37,7 @@ class QuietServer(Server):
         config = Config(
             app, http=UnixProtocol, ws="none", lifespan="off", interface="asgi3", log_config=None, access_log=False,
             proxy_headers=False, server_header=False, date_header=False, timeout_keep_alive=int(DEADLINE),
-            timeout_graceful_shutdown=STOP_SECONDS, backlog=BACKLOG,
+            timeout_graceful_shutdown=STOP_SECONDS, backlog=BACKLOG, workers=1,
         )  # fmt: skip
         super().__init__(config)
         self._stopping = asyncio.Event()
