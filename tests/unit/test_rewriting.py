@@ -7,7 +7,8 @@ import re
 import pytest
 
 from kairosd.core.aims import Aim
-from kairosd.core.rewriting import REWRITE_CHARS, TRIES, TRIES_MOST, block_of, imported, request, target, words_lost
+from kairosd.core.blocks import block_of
+from kairosd.core.rewriting import REWRITE_CHARS, TRIES, TRIES_MOST, imported, request, target, words_lost
 
 PROJECT = {
     "README.md": "# Sums\n",

@@ -7,13 +7,12 @@ they are shown (https://aider.chat/docs/more/edit-formats.html). So each is aske
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from kairosd.core.aims import Aim, is_prose, is_test, ranked
+from kairosd.core.blocks import FENCE, counted
 from kairosd.core.tokens import estimate_text
 
-FENCE = "```"
 ANSWER_TOKENS = 700
 REWRITE_CHARS = 1800  # of a file that is asked for whole
 BESIDE_CHARS = 3000  # of the files that are shown beside it
@@ -21,7 +20,6 @@ OUTPUT_CHARS = 1000  # of what a failing test says
 LIKELIEST = 2  # files that a search by words puts first
 TRIES, TRIES_MOST = 2, 4  # of one file before it is another's turn, and of all
 IMPORTING = re.compile(r"\b(?:import|from|require|include|use)\b")
-_FENCE_LINE = re.compile(r" {0,3}(`{3,}|~{3,})[ \t]*([^`]*?)[ \t]*$")
 _LANGUAGES = {"py": "python", "js": "javascript", "ts": "typescript", "md": "markdown", "rs": "rust", "sh": "bash"}
 _FAILURE = re.compile(r"^(?:FAIL|ERROR|FAILED|not ok|--- FAIL|E  |Traceback|.*Error)", re.MULTILINE)
 
@@ -56,19 +54,6 @@ def request(aim: Aim, texts: Mapping[str, str], *, path: str, output: str, still
     return "\n\n".join([*shown, *there, *said, goal, f"Write the new {'' if there else 'file '}{path}, whole."])
 
 
-def block_of(answer: str, like: str, *, cut: bool = False) -> str | None:
-    """The fenced block of an answer that has most words in common with a text, without its fences; None without one.
-
-    Beside the file a model may show how it is used, its tests, or what it was shown. Of an answer that was `cut` off
-    only a block that was closed counts.
-    """
-    words = _words(like)
-    blocks, rest = _blocks(answer.replace("\r\n", "\n").split("\n"))
-    if rest is not None and not cut:
-        blocks.append(rest)
-    return max(blocks, key=lambda block: (_common(words, _words(block)), len(block)), default=None)
-
-
 def imported(paths: Sequence[str], texts: Mapping[str, str]) -> list[str]:
     """The files that a line of import in one of `paths` names by their stem."""
     lines = [line for path in paths for line in texts[path].split("\n") if IMPORTING.search(line)]
@@ -82,28 +67,8 @@ def imported(paths: Sequence[str], texts: Mapping[str, str]) -> list[str]:
 
 def words_lost(old: str, new: str) -> float:
     """The share of the words of a text, each as often as it stands there, that another one has not."""
-    before, after = _words(old), _words(new)
+    before, after = counted(old), counted(new)
     return (before - after).total() / max(1, before.total())
-
-
-def _blocks(lines: Sequence[str]) -> tuple[list[str], str | None]:
-    """The outermost blocks, and what stands in one that is not closed. A fence that names a language opens another."""
-    found, opened, start = list[str](), list[str](), 0
-    for number, line in enumerate(lines):
-        if not (fence := _FENCE_LINE.match(line)):
-            continue
-        mark, info = fence[1], fence[2]
-        if not opened:
-            opened, start = [mark], number + 1
-        elif mark[0] != opened[-1][0]:
-            continue
-        elif info and " " not in info:
-            opened.append(mark)
-        elif len(mark) >= len(opened[-1]):
-            opened.pop()
-            if not opened:
-                found.append("".join(f"{each}\n" for each in lines[start:number]))
-    return found, "\n".join(lines[start:]) if opened else None
 
 
 def _is_fit(text: str) -> bool:
@@ -124,12 +89,3 @@ def _decisive(output: str, paths: Collection[str]) -> str:
         text = re.sub(rf"(?:/[\w.-]+)+/{re.escape(path)}", path, text)
     lines = [line for line in text.replace(FENCE, "'''").split("\n") if line.strip(" -=_")]
     return "\n".join(lines)[:OUTPUT_CHARS].strip()
-
-
-def _words(text: str) -> Counter[str]:
-    return Counter(re.findall(r"\w+", text))
-
-
-def _common(one: Counter[str], other: Counter[str]) -> float:
-    """The share of all words that both have."""
-    return (one & other).total() / max(1, (one | other).total())

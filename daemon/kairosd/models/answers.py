@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from kairosd.core.blocks import FENCE, block_of
 from kairosd.core.json import Json, JsonObject
 from kairosd.core.messages import (
     TAKES_BACK,
@@ -24,7 +25,6 @@ from kairosd.core.messages import (
     UseBroken,
     UseReady,
 )
-from kairosd.core.rewriting import FENCE, block_of
 from kairosd.errors import ModelProtocolError
 from kairosd.models.dialect import JsonDict
 
