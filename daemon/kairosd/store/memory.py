@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from dataclasses import replace
 from datetime import date, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kairosd.core.journal import stamp
 from kairosd.core.json import JsonObject, canonical
@@ -38,7 +39,10 @@ from kairosd.store.memory_files import (
     replace_file,
     write_tree,
 )
-from kairosd.store.memory_proposals import ProposalFolder, purged
+from kairosd.store.memory_proposals import ProposalFolder
+
+if TYPE_CHECKING:
+    from kairosd.store.memory_purge import Purge
 
 MANIFEST = "manifest.json"
 KEPT = 60  # dreams: two months of one a day can be undone; and as many other generations, which push out no dream
@@ -264,18 +268,19 @@ class MemoryFolder:
         generations = [self._read(number) for number in sorted(self._numbers(), reverse=True)]
         archived = Generation(history=self._archive.read())
         texts = {text for one in (archived, *generations) for text in _texts(one, name)}
+        purge: Purge = importlib.import_module("kairosd.store.memory_purge").Purge(texts)
         # The proposals first: once no generation holds the words, nobody could say what to look for.
-        self._proposals.forget(texts)
+        self._proposals.forget(purge)
         # Every generation has the tombstone, so that what is forgotten is not learned again after an undo.
         count = 0
         for one in generations:
             count += name in one.ids
-            self._rewrite(_without(one, tombstone), texts)
+            self._rewrite(_without(one, tombstone), purge)
         self._archive.forget(name)
         (self._folder / "forget.json").unlink()
         return count
 
-    def _rewrite(self, generation: Generation, texts: set[str]) -> None:
+    def _rewrite(self, generation: Generation, purge: Purge) -> None:
         """Puts a generation's files in order again, the manifest last: until then readers see a line less, no more."""
         files = files_of(generation.entries, generation.history, number=generation.number)
         folder = self._path(generation.number)
@@ -287,7 +292,7 @@ class MemoryFolder:
             (folder / name).parent.mkdir(mode=0o700, exist_ok=True)
             replace_file(folder / name, files[name])
         manifest = {
-            **purged(generation.manifest, texts),
+            **purge.of(generation.manifest),
             "files": {name: hashlib.sha256(content.encode()).hexdigest() for name, content in files.items()},
             "lines": {entry.id: format_line(entry) for entry in generation.entries},
         }

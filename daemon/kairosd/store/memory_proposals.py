@@ -6,19 +6,18 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kairosd.core.duplicates import same
-from kairosd.core.forgetting import folded, wording
 from kairosd.core.journal import stamp
 from kairosd.core.json import canonical
 from kairosd.errors import AmbiguousIdError, NotFoundError
 from kairosd.ports.memory import Proposal
 from kairosd.store.memory_files import replace_file
 
+if TYPE_CHECKING:
+    from kairosd.store.memory_purge import Purge
+
 WAITS = "proposal"
-GONE = "[forgotten]"
-_WORDS = frozenset({"text", "reason", "speaker", "problems"})  # the fields that somebody has put into words
 
 
 class ProposalFolder:
@@ -49,12 +48,12 @@ class ProposalFolder:
         replace_file(self._folder / f"{found[0].id}.json", canonical({**_record(found[0]), "state": verdict}))
         return found[0]
 
-    def forget(self, texts: set[str]) -> None:
-        """Takes the texts out of every one of them; one that wanted to write such a thing waits no more."""
+    def forget(self, purge: Purge) -> None:
+        """Purges every one of them; one that wanted to write such a thing waits no more."""
         for path in self._paths():
             record = json.loads(path.read_text(encoding="utf-8"))
-            left = purged(record, texts)
-            if any(_wrote(one, texts) for one in record["operations"]):
+            left = purge.of(record)
+            if any(purge.wrote(one) for one in record["operations"]):
                 left = {**left, "state": "forgotten", "evidence": []}
             if left != record:
                 replace_file(path, canonical(left))
@@ -70,32 +69,6 @@ def is_settled(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(record, dict) and record.get("state") not in (None, WAITS)
-
-
-def purged(value: Any, texts: set[str], *, field: str = "") -> Any:
-    """`value` without the texts; of an operation that wrote one also without what else it said of it.
-
-    What another operation wrote stays, as what it wrote does; so does what is no words: ids, keys, workspaces.
-    """
-    if isinstance(value, dict) and "op" in value:
-        if _wrote(value, texts):
-            return {**value, "text": GONE, "key": "", "check": "", "reason": ""}
-        return {key: each if key == "text" else purged(each, texts, field=key) for key, each in value.items()}
-    if isinstance(value, dict):
-        return {key: purged(each, texts, field=key) for key, each in value.items()}
-    if isinstance(value, list):
-        return [purged(each, texts, field=field) for each in value]
-    said = field in _WORDS and isinstance(value, str) and any(wording(one).search(folded(value)) for one in texts)
-    return GONE if said else value
-
-
-def _wrote(operation: Mapping[str, Any], texts: set[str]) -> bool:
-    written = str(operation.get("text", ""))
-    return written != "" and any(_bare(text) == _bare(written) or same(text, written) for text in texts)
-
-
-def _bare(text: str) -> str:
-    return text.casefold().rstrip(".!?;, ") or text
 
 
 def _record(proposal: Proposal) -> dict[str, Any]:
