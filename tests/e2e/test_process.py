@@ -71,8 +71,16 @@ def test_sigterm_ends_it_with_0_within_ten_seconds(daemon: Daemon, brain: Brain)
 
 def test_what_runs_dreams_and_questions_need_is_loaded_by_the_first_of_them(daemon: Daemon) -> None:
     """The memory of an idle daemon and its way to ready hang on it: bench/footprint.py."""
-    runs = {"app.running", "engine.runs", "engine.ending", "engine.ledger", "engine.guide"}
-    dreams = {"app.dreams", "engine.dream", "engine.keeping", "core.dream_checks"}
+    runs = {
+        "app.running",
+        "engine.runs",
+        "engine.ending",
+        "engine.ledger",
+        "engine.guide",
+        "engine.checks",
+        "core.aims",
+    }
+    dreams = {"app.dreams", "engine.dream", "engine.keeping", "core.dream_checks", "core.dream", "core.evidence"}
     questions = {"engine.undo", "engine.why", "engine.conversation"}
     looks = {"engine.remembering", "engine.indexing", "store.search", "core.search"}
 

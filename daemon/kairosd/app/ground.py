@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,6 @@ from kairosd.engine.absence import Absence
 from kairosd.engine.asking import Asking
 from kairosd.engine.authorship import Authorship
 from kairosd.engine.checkouts import Checkouts
-from kairosd.engine.checks import Sight, evaluate
 from kairosd.engine.condition import Condition
 from kairosd.engine.desk import OwnersDesk
 from kairosd.engine.dispatch import Dispatcher
@@ -34,11 +34,17 @@ from kairosd.models.book import ModelBook
 from kairosd.ports import Clock, Executor, Files, MemoryStore, Sandbox, Stores, Tool
 
 if TYPE_CHECKING:  # they are loaded when they are first used
+    from kairosd.engine.checks import Sight
     from kairosd.engine.handover import Handover
     from kairosd.engine.keeping import Keeper
     from kairosd.engine.memory_desk import MemoryDesk
 
 Part = Callable[[], Awaitable[None]]
+
+
+async def _evaluate(checks: Sequence[JsonObject], sight: Sight) -> tuple[JsonObject, ...]:
+    found: tuple[JsonObject, ...] = await importlib.import_module("kairosd.engine.checks").evaluate(checks, sight)
+    return found
 
 
 @frozen
@@ -50,7 +56,7 @@ class Seams:
     tool: Callable[[Tool], Tool] = lambda real: real
     handover: Callable[[Handover], Handover] = lambda real: real
     remembering: Callable[[Hints], Hints] = lambda real: real
-    evaluate: Callable[[Sequence[JsonObject], Sight], Awaitable[tuple[JsonObject, ...]]] = evaluate
+    evaluate: Callable[[Sequence[JsonObject], Sight], Awaitable[tuple[JsonObject, ...]]] = _evaluate
 
 
 @frozen

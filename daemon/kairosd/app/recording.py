@@ -11,7 +11,6 @@ from kairosd.core.exchanges import mark
 from kairosd.core.json import JsonObject
 from kairosd.engine.asking import Asking
 from kairosd.engine.checkouts import Checkouts
-from kairosd.engine.checks import Sight, evaluate
 from kairosd.engine.exchanges import MODEL_FACTS, Recorder
 from kairosd.engine.hints import Hints
 from kairosd.engine.witness import (
@@ -28,6 +27,7 @@ from kairosd.models.book import ModelBook
 from kairosd.ports import Files, Model, Tool
 
 if TYPE_CHECKING:  # loaded when the first run begins
+    from kairosd.engine.checks import Sight
     from kairosd.engine.handover import Handover
 
 
@@ -53,7 +53,7 @@ def on_record(ground: Ground, recorder: Recorder) -> Ground:
         )
 
     async def evaluated(checks: Sequence[JsonObject], sight: Sight) -> tuple[JsonObject, ...]:
-        found = await evaluate(checks, sight)
+        found = await ground.seams.evaluate(checks, sight)
         recorder.saw("checked", str(sight.root), mark(list(checks)), value=list(found))
         return found
 
