@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -81,19 +82,22 @@ def test_the_answer_is_found_by_the_words_of_the_question() -> None:
     assert thanked.asks == 0
 
 
+def numbers(candidates: Sequence[Candidate], question: str, texts: Sequence[str] = ()) -> list[int]:
+    found = ordered(candidates, Question(question), today=TODAY, text_of=lambda number: texts[number] if texts else "")
+    return [one.number for one in found]
+
+
 def test_what_only_asks_comes_after_what_says() -> None:
-    question = Question("which port does the proxy use")
-    found = ordered([candidate(1, 10, asks=100), candidate(2, 9)], question, today=TODAY)
-    assert [one.number for one in found] == [2, 1]
+    assert numbers([candidate(1, 10, asks=100), candidate(2, 9)], "which port does the proxy use") == [2, 1]
 
 
 def test_a_named_day_and_a_named_speaker_count() -> None:
     old = candidate(1, 10, at=AT - timedelta(days=60))
     new = candidate(2, 9, at=AT)
-    assert [one.number for one in ordered([old, new], Question("what broke yesterday?"), today=TODAY)] == [2, 1]
-    assert [one.number for one in ordered([old, new], Question("what broke?"), today=TODAY)] == [1, 2]
+    assert numbers([old, new], "what broke yesterday?") == [2, 1]
+    assert numbers([old, new], "what broke?") == [1, 2]
     ann, bob = candidate(1, 10, speaker="Ann"), candidate(2, 9.5, speaker="Bob")
-    assert [one.number for one in ordered([ann, bob], Question("what did Bob say?"), today=TODAY)] == [2, 1]
+    assert numbers([ann, bob], "what did Bob say?") == [2, 1]
 
 
 def test_a_thread_that_holds_more_of_the_question_counts() -> None:
@@ -101,17 +105,16 @@ def test_a_thread_that_holds_more_of_the_question_counts() -> None:
     held = ("proxy", "port")
     talk = [candidate(number, 9.5, thread="talk", length=9, held=held) for number in range(4)]
     passing = candidate(9, 10, thread="other", length=9, held=("port",))
-    question = Question("proxy port")
-    assert ordered([passing, *talk], question, today=TODAY)[-1].number == 9
-    assert ordered([passing, talk[0]], question, today=TODAY)[0].number == 0
+    assert numbers([passing, *talk], "proxy port")[-1] == 9
+    assert numbers([passing, talk[0]], "proxy port")[0] == 0
     alone = [Candidate(number, 10 - number, 0, "", AT) for number in range(3)]
-    assert [one.number for one in ordered(alone, question, today=TODAY)] == [0, 1, 2]
+    assert numbers(alone, "proxy port") == [0, 1, 2]
 
 
 def test_a_long_thread_has_it_harder() -> None:
     long = [candidate(number, 10, thread="long", length=400, held=("port",)) for number in range(3)]
     short = [candidate(number, 10, thread="short", length=8, held=("port",)) for number in range(3, 6)]
-    assert {one.number for one in ordered([*long, *short], Question("port"), today=TODAY)[:3]} == {3, 4, 5}
+    assert set(numbers([*long, *short], "port")[:3]) == {3, 4, 5}
 
 
 def test_a_word_of_few_threads_tells_more_of_a_thread_than_one_of_all() -> None:
@@ -119,8 +122,34 @@ def test_a_word_of_few_threads_tells_more_of_a_thread_than_one_of_all() -> None:
     talks = [candidate(number, 10, thread=f"talk {number}", length=9, held=("bob",)) for number in range(6)]
     again = candidate(6, 10, thread="talk 0", length=9, held=("bob",))
     about = candidate(7, 9.7, thread="talk 7", length=9, held=("port",))
-    found = ordered([*talks, again, about], Question("bob port"), today=TODAY)
-    assert found[0].number == 7
+    assert numbers([*talks, again, about], "bob port")[0] == 7
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "other"),
+    [
+        ("When did we move to Postgres?", "We moved to Postgres last Friday.", "Moving to Postgres was hard work."),
+        ("How long did the migration take?", "The migration ran since Monday.", "The migration took a long time."),
+        ("How many workers does the queue have?", "The queue has four workers.", "The workers of the queue sleep."),
+        ("Who broke the build?", "The build was broken by Marta.", "The build was broken again, Ann."),
+        ("Which port does the proxy use?", "The proxy uses port 9090.", "The proxy uses another port now."),
+        ("Where is the retry configured?", "The retry is configured in src/net.py.", "The retry is well configured."),
+        ("What is the release called?", 'The release is called "Blue Heron".', "The release is called off."),
+    ],
+)
+def test_what_holds_a_thing_of_the_kind_that_is_asked_for_counts(question: str, answer: str, other: str) -> None:
+    found = [candidate(0, 10, speaker="Ann"), candidate(1, 9, speaker="Bob")]
+    assert numbers(found, question, texts=[other, answer]) == [1, 0]
+    assert numbers(found, "the same without a question word", texts=[other, answer]) == [0, 1]
+    assert numbers([candidate(0, 20), found[1]], question, texts=[other, answer]) == [0, 1], "words come first"
+
+
+def test_a_name_of_the_question_itself_is_no_answer_to_it() -> None:
+    found = [candidate(0, 10), candidate(1, 9)]
+    texts = ["So Hetzner and Postgres go together.", "They run at Linode."]
+    assert numbers(found, "Where does Hetzner run Postgres?", texts=texts) == [1, 0]
+    texts = ["Then Hetzner and I talked.", "They run it somewhere."]
+    assert numbers(found, "Who is at Hetzner?", texts=texts) == [0, 1]
 
 
 def test_the_thesaurus_is_of_words_that_a_search_asks_for() -> None:

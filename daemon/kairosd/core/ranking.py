@@ -2,18 +2,20 @@
 
 A passage that only asks is no answer. What the named speaker said counts, and what was said on the named day. Where a
 whole thread holds much of what was asked for, its passages count more: a talk about the thing answers sooner than a
-passing word. Measured by bench/recall.py, at steps coarse enough to mean something on other data.
+passing word. Of the first, those count more that hold a thing of the kind that is asked for. Measured by
+bench/recall.py, at steps coarse enough to mean something on other data.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from math import log
 
 from kairosd.core.search import QUESTION_LENGTH, Question
+from kairosd.core.sought import sought
 from kairosd.core.spans import Span, span_in
 from kairosd.frozen import frozen
 
@@ -21,6 +23,8 @@ from kairosd.frozen import frozen
 ASKS_LOSES, SPEAKER_GAINS, DAY_GAINS, MONTH_GAINS = 0.4, 0.15, 0.2, 0.06
 THREAD_GAINS = 0.5  # at most, of a passage's own score
 ENOUGH = 3  # passages of a thread with a word that are worth half of what any number of them is
+SOUGHT_GAINS = 0.3  # of a passage's own score
+FIRST = 40  # of those that are found, whose texts are looked at for what is asked for
 LENGTH_COUNTS = 0.5  # how far a thread longer than others has it harder, as `b` in BM25
 
 
@@ -42,8 +46,13 @@ class Candidate:
     held: Collection[str] = ()
 
 
-def ordered(candidates: Sequence[Candidate], question: Question, *, today: date) -> list[Candidate]:
-    """As many candidates as are asked for with their last scores, best first, and of equally good ones the newest."""
+def ordered(
+    candidates: Sequence[Candidate], question: Question, *, today: date, text_of: Callable[[int], str]
+) -> list[Candidate]:
+    """As many candidates as are asked for with their last scores, best first, and of equally good ones the newest.
+
+    `text_of` yields the text of the passage with that number.
+    """
     best = max((one.score for one in candidates), default=0.0)
     if best <= 0:
         return list(candidates[: question.limit])
@@ -59,8 +68,18 @@ def ordered(candidates: Sequence[Candidate], question: Question, *, today: date)
             score += _day_gain(one.at.astimezone().date(), span)
         return score * (1 + THREAD_GAINS * threads[_thread(one)])
 
-    weighed = sorted(((weigh(one), one) for one in candidates), key=lambda each: (-each[0], -each[1].at.timestamp()))
+    weighed = sorted(((weigh(one), one) for one in candidates), key=_place)
+    holds = sought(question.text[:QUESTION_LENGTH], {one.speaker for one in candidates})
+    if holds is not None:
+        gains = (1 + SOUGHT_GAINS * holds(text_of(one.number)) for _, one in weighed[:FIRST])
+        weighed[:FIRST] = [(score * gain, one) for (score, one), gain in zip(weighed[:FIRST], gains, strict=True)]
+        weighed.sort(key=_place)
     return [replace(one, score=score) for score, one in weighed[: question.limit]]
+
+
+def _place(weighed: tuple[float, Candidate]) -> tuple[float, float]:
+    score, one = weighed
+    return -score, -one.at.timestamp()
 
 
 def _threads(candidates: Sequence[Candidate]) -> dict[str, float]:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import count, groupby
 from pathlib import Path
 from typing import Any
@@ -162,7 +162,7 @@ class SearchIndex:
             if not (words := question.words):
                 return []
             found = self._candidates(connection, self._matcher.matches(connection, words), question=question)
-            best = ordered(found, question, today=today)
+            best = ordered(found, question, today=today, text_of=partial(_text, connection))
             return [Found(_load(connection, "id = ?", values=(one.number,))[0], one.score) for one in best]
 
     def close(self) -> None:
@@ -343,6 +343,11 @@ def _lengths(connection: sqlite3.Connection, threads: Collection[str]) -> dict[s
     last = "SELECT max(position) FROM passages WHERE thread = one.value AND thread != ''"
     asked = f"SELECT value, coalesce(({last}), 0) + 1 FROM json_each(?) AS one"
     return dict(connection.execute(asked, (json.dumps(list(threads)),)))
+
+
+def _text(connection: sqlite3.Connection, number: int) -> str:
+    (text,) = connection.execute("SELECT text FROM texts WHERE id = ?", (number,)).fetchone()
+    return str(text)
 
 
 def _load(connection: sqlite3.Connection, where: str, *, values: Sequence[object]) -> list[Passage]:
