@@ -393,7 +393,27 @@ async def test_a_question_about_the_last_commit_begins_with_it(setup: Setup) -> 
         run = await bench.run(await bench.tell("What changed in the last commit?"))
         made = await calls(bench, run.id)
     assert made == ["git_show", "finish"]
+    assert [spec.name for spec in setup.actor.prompts[0].narrowed] == ["finish"]
     assert run.result.startswith("It added conf.py.")
+    assert re.search(r'commit \w+ "Begin" changed README.md, conf.py$', run.result)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ("It added conf.py. It went to `main`.", "It added conf.py.\n[Left out, since no result has shown it: main.]"),
+        ("I could not find out what changed.", "[The model gave no answer.]"),
+    ],
+)
+async def test_what_the_last_commit_changed_is_told_whatever_the_model_makes_of_it(
+    setup: Setup, answer: str, told: str
+) -> None:
+    project(setup, {"conf.py": "PORT = 8080\n"})
+    setup.actor.add(says("", use("finish", answer=answer)))
+    async with setup.running() as bench:
+        run = await bench.run(await bench.tell("What changed in the last commit?"))
+    assert run.state is RunState.DONE_UNCHECKED
+    assert run.result.startswith(f"{told}\n\nLooked at:")
     assert re.search(r'commit \w+ "Begin" changed README.md, conf.py$', run.result)
 
 

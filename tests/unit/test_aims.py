@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kairosd.core.aims import Aim, is_test, parted, postconditions, ranked, unfounded
+from kairosd.core.aims import Aim, founded, is_test, parted, postconditions, ranked, unfounded
 from kairosd.core.messages import ToolSpec, ToolUse
 from kairosd.core.narrowing import View, choices, narrowed
 from kairosd.core.proofs import commands_of, proves_nothing
@@ -22,6 +22,14 @@ TOOLS = tuple(each.build().spec for each in (edit, finish, grep, read, shell, wr
         ("Explain the retry logic in client.py.", True, False),
         ("How are passwords hashed, and in which file?", True, False),
         ("Is the cache thread-safe?", True, False),
+        ("Summarize the last commit.", True, False),
+        ("Tell me about our latest commit", True, False),
+        ("Explain how the delete command works.", True, False),
+        ("List the open merge requests", True, False),
+        ("Explain the shim, then remove it.", False, True),
+        ("Find out why the update fails and please fix it.", False, True),
+        ("Amend the last commit.", False, True),
+        ("Describe the change and commit it.", False, True),
         ("How do I add a --quiet option?", True, False),
         ("Can you add a --quiet option?", False, True),
         ("Could you please fix the test?", False, True),
@@ -33,6 +41,22 @@ TOOLS = tuple(each.build().spec for each in (edit, finish, grep, read, shell, wr
 )
 def test_a_question_is_told_from_an_order(goal: str, question: bool, change: bool) -> None:
     assert (Aim(goal).is_question, Aim(goal).is_change) == (question, change)
+
+
+@pytest.mark.parametrize(
+    ("goal", "alone"),
+    [
+        ("what changed in the last commit?", True),
+        ("What does the latest commit do, and which files were changed in it?", True),
+        ("Summarize my last commit.", True),
+        ("Why does the test fail since the last commit?", False),
+        ("Does the last commit break the parser?", False),
+        ("What changed?", False),
+        ("Change the last commit.", False),
+    ],
+)
+def test_what_the_last_commit_alone_answers(goal: str, *, alone: bool) -> None:
+    assert Aim(goal).last_commit_answers is alone
 
 
 @pytest.mark.parametrize(
@@ -113,6 +137,8 @@ def test_an_answer_is_held_against_what_was_seen() -> None:
     seen = "[auth.py, lines 1-2 of 2]\nROUNDS = 120_000\nhash_password(x)"
     assert unfounded("It uses hash_password in auth.py with 120000 rounds.", seen) == ()
     assert unfounded("It uses `bcrypt` in src/hash.py, 12 rounds.", seen) == ("bcrypt", "src/hash.py", "12")
+    said = founded("It is in `auth.py`. It uses `bcrypt`! There are 120000 rounds.", seen)
+    assert said == "It is in `auth.py`. There are 120000 rounds."
 
 
 @pytest.mark.parametrize(

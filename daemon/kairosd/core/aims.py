@@ -25,13 +25,20 @@ _WRITTEN = re.compile(
     r"\b(?:docstrings?|comments?|README|CHANGELOG)\b|\b(?:into|to)\s+\S+\.\w+\b(?!.*\?)", re.IGNORECASE
 )
 # "Can you add X?" asks for a change, whatever its last character is.
-_CHANGING = re.compile(
-    r"\b(?:add|append|bump|change|clean|commit|convert|correct|create|delete|deploy|document|drop|edit|extend|extract|"
-    r"fix|format|handle|implement|improve|insert|install|introduce|land|lower|make|merge|migrate|modify|move|push|put|"
-    r"raise|refactor|refresh|remove|rename|repair|replace|revert|reword|rewrite|run|set|sort|split|support|tidy|"
-    r"translate|turn|update|upgrade|use|write)\b",
-    re.IGNORECASE,
+_ORDERS = (
+    "add|amend|append|bump|change|clean|commit|convert|correct|create|delete|deploy|document|drop|edit|extend|extract|"
+    "fix|format|handle|implement|improve|insert|install|introduce|land|lower|make|merge|migrate|modify|move|push|put|"
+    "raise|refactor|refresh|remove|rename|repair|replace|revert|reword|rewrite|run|set|sort|split|support|tidy|"
+    "translate|turn|update|upgrade|use|write"
 )
+_CHANGING = re.compile(rf"\b(?:{_ORDERS})\b", re.IGNORECASE)
+# After "explain" only what begins anew is an order: "explain the delete command", "explain it, then delete it".
+_THEN = re.compile(
+    rf"(?:\b(?:and|then|but)\b|[,;.:!])\s*(?:(?:and|then|please|also|just|now)\s+)*(?:{_ORDERS})\b", re.IGNORECASE
+)
+_A_COMMIT = re.compile(
+    r"\b(?:a|the|this|that|each|every|my|our|your|first|last|latest|newest|previous|recent)\s+commit\b", re.IGNORECASE
+)  # a thing, not an order
 _RENAME = re.compile(
     r"\brename\b(?:\s+(?:the|a|an|our|function|method|class|variable|constant|parameter|module|field|type|attribute|"
     r"property|option|argument|helper))*\s+[`'\"]?([A-Za-z_$][\w$]*)[`'\"]?(?:\(\))?\b.{0,60}?\b(?:to|into|as)\s+"
@@ -60,6 +67,12 @@ _NEW_FILE = re.compile(
     r"(?=\s*(?:[,.;:]?\s*$|[,.;:]\s|(?:that|which|with|for|in|and|as|contain\w*|hold\w*|saying)\b))", re.IGNORECASE
 )  # fmt: skip
 _LAST_COMMIT = re.compile(r"\b(?:last|latest|newest|most recent)\s+commit\b", re.IGNORECASE)
+# Of nothing else than what it is, who made it and what it changed.
+_ONLY_LAST_COMMIT = re.compile(
+    r"(?:(?:what|what's|which|who|when|files?|lines?|change[sd]?|was|were|is|are|did|does|do|has|have|been|in|by|with|of|"
+    r"the|our|my|this|last|latest|newest|most|recent|commit|new|made|show|tell|me|about|please|summari[sz]e|describe|"
+    r"explain|list|it|and|all|message|subject|author|date|diff)\b\W*)+", re.IGNORECASE
+)  # fmt: skip
 _MOVES = re.compile(r"\b(?:copy|move|rename|split)\b", re.IGNORECASE)
 _MENDS = re.compile(
     r"\b(?:bugs?|broken|correct|crash\w*|errors?|fail\w*|fix\w*|green|mend|pass\w*|repair|tests?|works?|wrong)\b",
@@ -100,8 +113,10 @@ class Aim:
         if _TOLD.match(text):
             return True
         told = _TELLING.match(text) is not None and _WRITTEN.search(text) is None
-        asks = told or _WORD_ASKS.match(text) is not None or _MARK_ASKS.match(text) is not None
-        return asks and not _CHANGING.search(re.sub(r"\b(?:used|use|set|make|made|sort|format|run)\b", "", text))
+        if told:
+            return _THEN.search(text) is None
+        asks = _WORD_ASKS.match(text) is not None or _MARK_ASKS.match(text) is not None
+        return asks and not _changes(re.sub(r"\b(?:used|use|set|make|made|sort|format|run)\b", "", text))
 
     @property
     def is_about_last_commit(self) -> bool:
@@ -109,9 +124,14 @@ class Aim:
         return self.is_question and _LAST_COMMIT.search(self.goal) is not None
 
     @property
+    def last_commit_answers(self) -> bool:
+        """Whether the last commit is all that has to be looked at."""
+        return self.is_about_last_commit and _ONLY_LAST_COMMIT.fullmatch(self.goal.strip()) is not None
+
+    @property
     def is_change(self) -> bool:
         """Whether it asks for something to be changed."""
-        return not self.is_question and _CHANGING.search(self.goal) is not None
+        return not self.is_question and _changes(self.goal)
 
     @property
     def wants_tests(self) -> bool:
@@ -283,3 +303,12 @@ def unfounded(answer: str, seen: str) -> tuple[str, ...]:
     numbers = set(re.findall(r"\d+", inside))
     plain = ((one, one.replace("_", "").lower()) for one in stated)
     return tuple(dict.fromkeys(one for one, word in plain if word not in (numbers if word.isdigit() else inside)))
+
+
+def founded(answer: str, seen: str) -> str:
+    """The sentences of `answer` that state nothing `unfounded`."""
+    return " ".join(one for one in re.split(r"(?<=[.!?])\s+", answer) if not unfounded(one, seen))
+
+
+def _changes(text: str) -> bool:
+    return _CHANGING.search(_A_COMMIT.sub(" ", text)) is not None

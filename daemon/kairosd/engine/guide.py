@@ -47,9 +47,6 @@ LEAD_FILES = 5
 WINDOW_LINES = 60  # of a file that is too long to be shown whole
 FILES_MOST, FILE_BYTES, ALL_BYTES = 3000, 60_000, 10_000_000  # of what it looks through; the rest is left to grep
 TEST_SECONDS = 60
-NO_ANSWER = re.compile(
-    r"\s*I (?:did not|didn't|do not|don't|could not|couldn't|cannot|can't|was unable|have not)\b", re.I
-)
 NO_TEST = "[No test has passed in this run.]"  # beside an answer that says otherwise
 GIVE_UP_TURNS = 14  # of the model's own, after which it may end without having done anything
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's name of it: what a run without a commit began from
@@ -142,15 +139,6 @@ class Guide:
             answer = f"{answer}\n{NO_TEST}"
         checks = [one for one in checks if one not in finish.checks]
         return replace(finish, answer=answer, checks=(*finish.checks, *checks))
-
-    def objection(self, finish: Finish, talk: Conversation) -> str:
-        """What is wrong with the answer to a question: that it names what nothing has shown; else ""."""
-        if not self.aim.is_question:
-            return ""
-        if NO_ANSWER.match(finish.answer):
-            return "that is no answer to the question"
-        missing = aims.unfounded(finish.answer, "\n".join([self.aim.goal, *(each.text for each in past_of(talk))]))
-        return f"the answer names what no result has shown: {', '.join(missing)}" if missing else ""
 
     async def _after_change(self, past: Sequence[Past], sight: Sight, *, base: str | None) -> ToolUse | None:
         """Where no test can tell: a rename is through when the old name is gone."""

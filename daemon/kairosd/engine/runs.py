@@ -25,6 +25,7 @@ from kairosd.engine.repository import Place
 from kairosd.engine.terms import broken_notice
 from kairosd.engine.tooling import Standing, Tooling
 from kairosd.engine.turns import Turn
+from kairosd.engine.vouching import objection, without_unfounded
 from kairosd.errors import CheckoutError, ExecutorError, ModelRefusedError, SandboxError, StoreError, ToolError
 from kairosd.ports import Finish, Model, Update
 
@@ -180,11 +181,14 @@ class Worker:
         """`finish`, for a small model with the daemon's own checks; None where it went back. Raises `GaveUpError`."""
         if not self._model().by_schema:
             return finish
-        if objection := self._guide.objection(finish, talk):
-            if OBJECTION in talk.told:
-                raise GaveUpError(f"{objection}. The answer was: {finish.answer}")
-            await talk.say(f"[kairos] {objection}. Look, and answer with what you saw.", about=OBJECTION)
-            return None
+        if wrong := objection(finish, talk, aim=self._guide.aim):
+            held = without_unfounded(finish, talk, aim=self._guide.aim)
+            if held is None and OBJECTION not in talk.told:
+                await talk.say(f"[kairos] {wrong}. Look, and answer with what you saw.", about=OBJECTION)
+                return None
+            if held is None:
+                raise GaveUpError(f"{wrong}. The answer was: {finish.answer}")
+            finish = held
         return await self._guide.checked(finish, talk, base=self.run.base)
 
     async def _resume(self, talk: Conversation) -> None:
