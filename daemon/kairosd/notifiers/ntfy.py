@@ -30,6 +30,7 @@ ANSWER_BYTES = 5_000_000
 LINE_BYTES = 100_000  # of one event of a stream; a message has at most 4096
 LABELS = {"yes": "Yes", "no": "No"}
 REFUSED = (401, 403)  # unauthorized, forbidden: both are seen, by version and by whether credentials were sent
+LET_IN = 3  # times in a row: who is let in once may have passed for somebody else, see `_lets_in`
 DOUBTS_MOST = 3  # a busy server (2.11) now and then refuses a valid token: seen with some requests at once
 TRIED = "Kairos tries whether strangers may write to this topic. You read this, so they may."
 
@@ -100,14 +101,26 @@ class Ntfy:
     async def _strangers(self, topic: str) -> str:
         poll = f"{self._url}/{topic}/json?poll=1&since={int(self._clock.now().timestamp())}"
         await self._ask("GET", poll)
-        read, _ = await self._exchange("GET", poll, headers={})
-        if (may := _allowed(read)) is not None:
+        if may := await self._lets_in("GET", poll):
             return f"whoever knows its topic may read it ({may})"
         body = json.dumps({"topic": topic, "message": TRIED, "priority": 1}).encode()
-        written, _ = await self._exchange("POST", f"{self._url}/", content=body, headers={"Cache": "no"})
-        if (may := _allowed(written)) is not None:
+        if may := await self._lets_in("POST", f"{self._url}/", content=body):
             return f"whoever knows its topic may write to it ({may})"
         return ""
+
+    async def _lets_in(self, method: str, url: str, *, content: bytes | None = None) -> str:
+        """What the server says to a stranger whom it lets in; "" where it refuses.
+
+        To ntfy all of one address are one visitor, who is whoever asked last (`Server.visitor`): while a request of
+        ours is under way, a stranger's beside it passes for us, and ours for a stranger's.
+        """
+        said = ""
+        for _ in range(LET_IN):
+            answer, _ = await self._exchange(method, url, content=content, headers={"Cache": "no"})
+            said = _allowed(answer)
+            if not said:
+                break
+        return said
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -172,12 +185,12 @@ def _sealed(url: str) -> bool:
     return parts.scheme == "https" or parts.hostname in {host.strip("[]") for host in LOOPBACK}
 
 
-def _allowed(response: httpx.Response) -> str | None:
-    """What an answer to a stranger says; None for a plain refusal. Raises `NotifierError` where it may change."""
+def _allowed(response: httpx.Response) -> str:
+    """What an answer to a stranger says; "" for a plain refusal. Raises `NotifierError` where it may change."""
     status = response.status_code
     if status in RETRY_STATUS or status >= 500:
         raise NotifierError(f"ntfy answered {status}", fix="it is tried again later")
-    return None if status in REFUSED else f"the server answered {status}"
+    return "" if status in REFUSED else f"the server answered {status}"
 
 
 def _check(response: httpx.Response, answer: bytes) -> None:
