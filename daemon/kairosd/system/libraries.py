@@ -1,6 +1,6 @@
 """What the daemon's libraries bring along and it never uses: left out before they are imported.
 
-Together it is 7 MB of an idle daemon and some 130 ms of its start (bench/footprint.py). Nothing here changes
+Together it is 6 MB of an idle daemon and some 100 ms of its start (bench/footprint.py). Nothing here changes
 what a library does for us; one that no longer asks for these modules costs nothing.
 """
 
