@@ -30,7 +30,8 @@ ANSWER_BYTES = 5_000_000
 LINE_BYTES = 100_000  # of one event of a stream; a message has at most 4096
 LABELS = {"yes": "Yes", "no": "No"}
 REFUSED = (401, 403)  # unauthorized, forbidden: both are seen, by version and by whether credentials were sent
-LET_IN = 3  # times in a row: who is let in once may have passed for somebody else, see `_lets_in`
+LOOKS, LOOK_SECONDS = 3, 1.0
+LET_IN = 3  # times in a row: a stranger who is let in once may have passed for us, see `_lets_in`
 DOUBTS_MOST = 3  # a busy server (2.11) now and then refuses a valid token: seen with some requests at once
 TRIED = "Kairos tries whether strangers may write to this topic. You read this, so they may."
 
@@ -112,15 +113,21 @@ class Ntfy:
         """What the server says to a stranger whom it lets in; "" where it refuses.
 
         To ntfy all of one address are one visitor, who is whoever asked last (`Server.visitor`): while a request of
-        ours is under way, a stranger's beside it passes for us, and ours for a stranger's.
+        ours is under way, a stranger's beside it passes for us. So who is let in asks again, and where that is refused
+        it begins anew a moment later. Raises `NotifierError` where the server goes on like that.
         """
-        said = ""
-        for _ in range(LET_IN):
-            answer, _ = await self._exchange(method, url, content=content, headers={"Cache": "no"})
-            said = _allowed(answer)
-            if not said:
-                break
-        return said
+        for _ in range(LOOKS):
+            for tried in range(LET_IN):
+                answer, _ = await self._exchange(method, url, content=content, headers={"Cache": "no"})
+                said = _allowed(answer)
+                if not said and not tried:
+                    return ""
+                if not said:
+                    break
+            else:
+                return said
+            await self._clock.sleep(LOOK_SECONDS)
+        raise NotifierError("ntfy now lets strangers in, now refuses them", fix="it is tried again later")
 
     async def close(self) -> None:
         await self._client.aclose()
