@@ -24,8 +24,10 @@ FORMAT = 4  # of the tables and texts: an index of another one is made anew
 CANDIDATES = 100  # at least; twice as many as are wanted
 HASH_BYTES = 8 << 20  # of new words that FTS5 holds before it writes a segment: few ones are sooner written and asked
 MOMENTS = 256  # kept as they are written: those of a run's turns are the same
+PAGE_BYTES = 16 << 10  # of the file: passages are long, and a few large pages are sooner written and read than many
+SEGMENTS = 8  # that FTS5 makes one of, twice its default: words are written over less often
 SLICE = 2000  # passages that are looked at before others have their turn
-SPARE = 5  # times as many are looked at first, for some are of other workspaces
+SPARE = 2  # times as many are looked at first, and of the rest ever more: some are of other workspaces
 
 _TABLES = f"""
     CREATE TABLE passages (
@@ -38,7 +40,8 @@ _TABLES = f"""
     CREATE INDEX passages_thread ON passages (thread, position) WHERE thread != '';
     CREATE TABLE marks (name TEXT PRIMARY KEY, value TEXT NOT NULL);
     CREATE VIRTUAL TABLE words USING fts5 (own, asked, around, tokenize = '{TOKENS}');
-    INSERT INTO words (words, rank) VALUES ('hashsize', {HASH_BYTES});
+    INSERT INTO words (words, rank) VALUES
+        ('hashsize', {HASH_BYTES}), ('pgsz', {PAGE_BYTES - 100}), ('automerge', {SEGMENTS});
     CREATE VIRTUAL TABLE vocabulary USING fts5vocab (words, col);
 """
 _FIELDS = "layer, source, at, kind, scope, tier, speaker, thread, position, stale, aside"
@@ -178,13 +181,14 @@ class SearchIndex:
         numbers = sorted(found.scores, key=found.scores.__getitem__, reverse=True)
         conditions, values = _conditions(question)
         rows: list[Any] = []
-        for part in (numbers[: SPARE * wanted], numbers[SPARE * wanted :]):
-            if len(rows) < wanted and part:
-                rows += connection.execute(
-                    "SELECT passages.id, asks, speaker, at, thread FROM json_each(?) AS one "
-                    f"CROSS JOIN passages ON passages.id = one.value WHERE {conditions}",
-                    (json.dumps(part), *values),
-                )
+        begin, end = 0, SPARE * wanted
+        while len(rows) < wanted and begin < len(numbers):
+            rows += connection.execute(
+                "SELECT passages.id, asks, speaker, at, thread FROM json_each(?) AS one "
+                f"CROSS JOIN passages ON passages.id = one.value WHERE {conditions}",
+                (json.dumps(numbers[begin:end]), *values),
+            )
+            begin, end = end, (1 + SPARE) * end
         rows = sorted(rows, key=lambda row: -found.scores[row[0]])[:wanted]
         lengths = _lengths(connection, {row[4] for row in rows})
         return [
@@ -236,6 +240,7 @@ class SearchIndex:
                 place, isolation_level=None, check_same_thread=False, timeout=10
             )
             try:
+                connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # a file that is there keeps its own
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")  # a lost tail is read again
                 connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is not in the file either
