@@ -128,7 +128,7 @@ def test_a_word_of_few_threads_tells_more_of_a_thread_than_one_of_all() -> None:
 @pytest.mark.parametrize(
     ("question", "answer", "other"),
     [
-        ("When did we move to Postgres?", "We moved to Postgres last Friday.", "Moving to Postgres was hard work."),
+        ("When did we move to Postgres?", "Postgres came last Friday, on a move.", "Moving to Postgres was hard work."),
         ("How long did the migration take?", "The migration ran since Monday.", "The migration took a long time."),
         ("How many workers does the queue have?", "The queue has four workers.", "The workers of the queue sleep."),
         ("Who broke the build?", "The build was broken by Marta.", "The build was broken again, Ann."),
@@ -150,6 +150,14 @@ def test_a_name_of_the_question_itself_is_no_answer_to_it() -> None:
     assert numbers(found, "Where does Hetzner run Postgres?", texts=texts) == [1, 0]
     texts = ["Then Hetzner and I talked.", "They run it somewhere."]
     assert numbers(found, "Who is at Hetzner?", texts=texts) == [0, 1]
+
+
+@pytest.mark.parametrize("answer", ["I moved the queue to Redis.", "Redis holds our queue", "Queues drove me to Redis"])
+def test_who_tells_of_himself_comes_before_who_only_replies(answer: str) -> None:
+    found = [candidate(0, 10), candidate(1, 9)]
+    assert numbers(found, "queue in Redis", texts=["Great, a queue in Redis!", answer]) == [1, 0]
+    assert numbers(found, "queue in Redis", texts=["Great, a queue in Redis!", "The US queue is in Redis."]) == [0, 1]
+    assert numbers([candidate(0, 20), found[1]], "queue in Redis", texts=["A queue!", answer]) == [0, 1]
 
 
 def test_the_thesaurus_is_of_words_that_a_search_asks_for() -> None:

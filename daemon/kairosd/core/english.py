@@ -37,6 +37,7 @@ _FORMS = """
 STOP_WORDS = frozenset(_STOPS.split())
 _BASES = {form: line.split()[0] for line in re.split(r"[/\n]", _FORMS) for form in line.split()[1:]}
 _WORD = re.compile(r"[^\W_]+")
+_FIRST_PERSON = re.compile(r"\b(?:I|(?i:me|my|mine|myself|we|our|ours)|us)\b")
 _BLANKS = {char: " " for char in range(128) if not chr(char).isalnum()}
 
 
@@ -54,3 +55,8 @@ def asking_words(question: str) -> tuple[str, ...]:
     words = [word.lower() for word in _WORD.findall(question)]
     kept = [_BASES.get(word, word) for word in words if word not in STOP_WORDS]
     return tuple(dict.fromkeys([word for word in kept if word not in STOP_WORDS] or words))
+
+
+def tells_of_oneself(text: str) -> bool:
+    """Whether somebody speaks of himself, or of himself and others: `I moved the database`, `our port is 9090`."""
+    return _FIRST_PERSON.search(text) is not None
