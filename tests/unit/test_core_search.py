@@ -67,6 +67,8 @@ def test_any_text_can_be_read(text: str, today: date) -> None:
 def test_irregular_forms_come_from_one_word() -> None:
     assert based("They Went and broke it") == "They go and break it"
     assert asking_words("When did the children go where they went?") == ("child", "go")
+    assert asking_words("Didn't Ann's father mention what the port said?") == ("ann", "father", "port")
+    assert asking_words("Don’t we?") == ("don", "t", "we")
     assert asking_words("What is it?") == ("what", "is", "it")  # nothing but stop words is better than nothing
 
 

@@ -34,10 +34,16 @@ _FORMS = """
     index indices indexes/matrix matrices/good better best/bad worse worst
 """
 
-STOP_WORDS = frozenset(_STOPS.split())
+_TELLING = """
+    describe describes described describing discuss discusses discussed discussing mention mentions mentioned mentioning
+    say says said saying tell tells told telling
+"""  # what somebody said of the port is about the port
+
+STOP_WORDS = frozenset(f"{_STOPS} {_TELLING}".split())
 _BASES = {form: line.split()[0] for line in re.split(r"[/\n]", _FORMS) for form in line.split()[1:]}
 _WORD = re.compile(r"[^\W_]+")
 _FIRST_PERSON = re.compile(r"\b(?:I|(?i:me|my|mine|myself|we|our|ours)|us)\b")
+_ENDINGS = re.compile(r"\b\w+n['’]t\b|['’](?:d|ll|m|re|s|ve)\b", re.IGNORECASE)  # `Ann's` asks nothing about an s
 _BLANKS = {char: " " for char in range(128) if not chr(char).isalnum()}
 
 
@@ -52,9 +58,9 @@ def based(text: str) -> str:
 
 def asking_words(question: str) -> tuple[str, ...]:
     """The words a question is about, in lower case, each once; of one made of stop words alone, all of them."""
-    words = [word.lower() for word in _WORD.findall(question)]
+    words = _WORD.findall(_ENDINGS.sub(" ", question).lower())
     kept = [_BASES.get(word, word) for word in words if word not in STOP_WORDS]
-    return tuple(dict.fromkeys([word for word in kept if word not in STOP_WORDS] or words))
+    return tuple(dict.fromkeys([word for word in kept if word not in STOP_WORDS] or _WORD.findall(question.lower())))
 
 
 def tells_of_oneself(text: str) -> bool:

@@ -157,27 +157,27 @@ _KINDS = """
 """
 _FORMAL = """
     accompany together join/accomplish finish/acquire buy/address tackle handle face/adore love
-    adversity hard struggle/advise tell suggest/aid help/ailment illness sick pain disease
+    adversity hard struggle/advise suggest/aid help/ailment illness sick pain disease
     anticipate expect forward excited/apologize sorry/appreciate thank grateful/assist help/attain reach win
     attempt try/attire clothes dress outfit/author writer/collaborate together work/combat fight
     commence start begin/communicate talk chat/companion friend pet/complete finish/comprehend understand
     conceal hide/conclude end finish/conduct run hold/consider think/construct build/consult ask doctor
     consume eat drink/contribute give donate help/converse talk chat/cope deal handle/defeat beat win
     demonstrate show/depart leave/depict show painting picture/desire want wish/destroy break ruin/determine decide
-    difficulty hard tough/discard throw/discontinue stop quit/discuss talk chat/dispute argue fight/dwell live home
+    difficulty hard tough/discard throw/discontinue stop quit/dispute argue fight/dwell live home
     educate teach learn/eliminate cut remove/employ hire work job/encounter meet/endeavor try/enhance improve
     enroll sign join class/ensure sure/enthusiastic excited/establish start open/evaluate check/exhausted tired
-    express say tell/facilitate help/fatigue tired/fortunate lucky/frequently often always/gather meet together
+    facilitate help/fatigue tired/fortunate lucky/frequently often always/gather meet together
     hinder stop block/host hold throw organize/illustrate show draw/implement build add/incorporate add include
-    indicate show say/individual person someone/inform tell/initiate start/injure hurt break/inquire ask
+    indicate show/individual person someone/initiate start/injure hurt break/inquire ask
     inspect look check/intend plan want/investigate look check/item thing stuff/lately recent week/locate find
-    maintain keep/manufacture make/mention say tell talk/modify change/numerous lots/observe see watch notice
+    maintain keep/manufacture make/modify change/numerous lots/observe see watch notice
     obtain buy/occasion birthday party wedding/occur happen/opportunity chance/oppose against/option choice
     organize plan/participate part/partake join part/peaceful calm quiet/permit let allow/possess own
     postpone delay later/preferred favorite/prepare ready/prevent stop avoid/primary main/proceed go/procure buy
     prohibit ban/propose suggest ask/pursue follow try study dream/recover heal/recreational fun/reduce cut less
     regret sorry wish/relocate move/remain stay/renovate fix redo/repeatedly again/reply answer/request ask
-    require need/rescue save/reside live home/respond answer/retain keep/reveal tell show/select pick choose
+    require need/rescue save/reside live home/respond answer/retain keep/reveal show/select pick choose
     significant big important/spouse husband wife/sufficient enough/supplement add extra/technique method tip
     terminate end fire/transform change/transmit send/unfortunate sad sorry/unexpected surprise/utilize use
     wealthy rich money/youngster kid/relaxing peaceful

@@ -20,7 +20,7 @@ from kairosd.core.texts import encodable
 from kairosd.errors import StoreError
 from kairosd.store.matching import TOKENS, Matcher, Matches
 
-FORMAT = 4  # of the tables and texts: an index of another one is made anew
+FORMAT = 5  # of the tables and texts: an index of another one is made anew
 CANDIDATES = 100  # at least; twice as many as are wanted
 HASH_BYTES = 8 << 20  # of new words that FTS5 holds before it writes a segment: few ones are sooner written and asked
 MOMENTS = 256  # kept as they are written: those of a run's turns are the same
