@@ -303,6 +303,22 @@ def test_taint_is_the_lowest_of_what_an_entry_rests_on() -> None:
     assert both.entries[-1].trust == Tier.LOCAL
 
 
+@pytest.mark.parametrize(
+    ("text", "check", "kept"),
+    [
+        ("Deploys and the database: src/db.py.", "", "path=src/db.py"),
+        ("Deploys and the database: src/db.py and src/x.py.", "path=src/x.py", "path=src/x.py"),
+        ("Deploys and the database.", "", ""),
+    ],
+)
+def test_a_merge_keeps_the_check_of_what_it_still_says(text: str, check: str, kept: str) -> None:
+    entries = tuple(replace(one, check="path=src/db.py") if one.id == "aaaa0004" else one for one in MEMORY)
+    where = replace(frame(), generation=replace(generation(), entries=entries))
+    merged = replace(op(Op.MERGE, ("aaaa0001", "aaaa0004"), text=text), check=check)
+    new = apply(where.generation, merged, evidence=where.evidence, workspace="app", day=LATER)
+    assert new.entries[-1].check == kept
+
+
 def test_the_same_batch_twice_changes_nothing() -> None:
     """I8."""
     once = examine(BATCH, frame())

@@ -203,14 +203,20 @@ def _written(
     days = [each.day for each in cited] or [one.seen for one in targets]
     # What says the same as before, with more to it, began when that did.
     begins = [one.since for one in targets if operation.op is Op.MERGE or one.text == operation.text]
+    # Of entries that are made one, the checks still tell whether it holds, though a model leaves them out.
+    checks = [one.check for one in targets if operation.op is Op.MERGE and _checked(one) in operation.text]
     sources, trust = basis(operation, cited, targets=targets)
     return Entry(
         id=new_id(scope, key, text=operation.text, taken=generation.ids), key=key, text=operation.text,
         kind=operation.kind, scope=scope, since=min(begins, default=max(days)),
         seen=max([*days, *(one.seen for one in targets)] if operation.op is Op.MERGE else days), sources=sources,
-        trust=trust,
-        check=operation.check, pinned=any(one.pinned for one in targets),
+        trust=trust, check=operation.check or next(filter(None, checks), ""), pinned=any(one.pinned for one in targets),
     )  # fmt: skip
+
+
+def _checked(entry: Entry) -> str:
+    """What the entry's check looks for, such as a path; empty without a check."""
+    return entry.check.partition("=")[2]
 
 
 def _free_key(text: str, scope: str, *, generation: Generation) -> str:
