@@ -13,8 +13,7 @@ from kairosd.core.events import Tier
 from kairosd.core.search import Layer, Passage, Question
 from kairosd.core.spans import Span, span_in
 from kairosd.errors import StoreError
-from kairosd.store import search
-from kairosd.store.matching import WORK
+from kairosd.store import matching, search
 from kairosd.store.search import SearchIndex
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -153,10 +152,25 @@ def test_no_question_is_a_command(index: SearchIndex, question: str) -> None:
 
 
 def test_common_words_do_not_cost_what_they_weigh(index: SearchIndex) -> None:
-    index.put([entry(f"m:{number}", f"common word {number}") for number in range(WORK + 10)], {})
+    index.put([entry(f"m:{number}", f"common word {number}") for number in range(matching.WORK + 10)], {})
     index.put([entry("m:rare", "common heron")], {})
     assert sources(index, "the common heron")[0] == "m:rare"
     assert len(sources(index, "common word")) == 10
+
+
+def test_every_word_is_looked_for_where_it_is_said_before_any_is_around(
+    index: SearchIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one word and its surroundings take all the work that a question may be, and the others count for nothing."""
+    monkeypatch.setattr(matching, "WORK", 16)
+    said = {"a": "the proxy", "b": "a port", "c": "the proxy", "d": "a port", "both": "the proxy and a port"}
+    for number, (name, text) in enumerate(said.items()):
+        turns = [entry(f"{name}#{at}", "so it was", thread=name, position=at) for at in range(5)]
+        turns[2] = entry(name, text, thread=name, position=2, at=AT - timedelta(days=number))
+        index.put([*turns, entry(f"m:{name}", "nothing of it")], {})
+    assert sources(index, "proxy port")[0] == "both"
+    assert sources(index, "which port?")[0] in ("b", "d", "both")
+    assert {"b#1", "b#3"} <= set(sources(index, "which port?", limit=20)), "there was room for those around it"
 
 
 def test_kin_of_a_word_is_found_after_the_word_itself(index: SearchIndex) -> None:

@@ -4,8 +4,9 @@ Each word is a query of its own, weighed by BM25 and added up. FTS5 takes a word
 one often hold it; a word is as rare as the passages that say it themselves, so each word's share is set right by that.
 Words that only begin alike and the kin of words (`core/thesaurus.py`) are brought in for less.
 
-A question's cost is bounded, not hoped for: its commonest words, which say least, are left out until at most `WORK`
-rows have to be weighed. Measured with 100,000 passages (bench/recall.py).
+A question's cost is bounded, not hoped for: at most `WORK` rows are weighed. First come the passages that say a word
+themselves, of the rarest words first; then, with the room that is left, those with a word around them, who are about
+five times as many. Measured with 100,000 passages (bench/recall.py).
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from kairosd.frozen import frozen
 
 TOKENS = "porter unicode61 remove_diacritics 2"
 WEIGHTS = (1.0, 0.8, 0.3)  # own words, those of the question that is answered, those around; see bench/recall.py
-WORK = 5_000  # rows that one question may weigh
+_ANYWHERE, _SAID = "", "{own asked} : "  # where a word is looked for, as FTS5 is told
+WORK = 3_000  # rows that one question may weigh
 BEGINNINGS = 0.15  # what a word counts that only begins like one of the question's: `deploy` for `deployment`
 BEGIN_LEAST, BEGIN_CUT = 4, 2  # letters of a beginning, and those cut off a stem to get it
 KIN = 0.3  # what a word counts that only stands for one of the question's: `paint` for `hobby`
@@ -60,8 +62,8 @@ class Matcher:
         """Every passage that holds one of the words that are affordable, or something like one."""
         matches = Matches()
         kept, room = self._affordable(connection, words)
-        for word in kept:
-            found = dict(connection.execute(_FIND, (f'"{word}"',)))
+        for word, where in kept.items():
+            found = dict(connection.execute(_FIND, (f'{where}"{word}"',)))
             matches.found[word], matches.worth[word] = found, self._worth(connection, word, held=len(found))
             _add(matches.scores, found, share=matches.worth[word] / self._rarity(connection, len(found)))
         asked = {stem: word for word in kept for stem in self._stems.of(word)}
@@ -96,16 +98,22 @@ class Matcher:
                 worth = min(matches.worth[word], self._worth(connection, other, held=len(found)))
                 _add(matches.scores, found, share=KIN * worth / self._rarity(connection, len(found)))
 
-    def _affordable(self, connection: sqlite3.Connection, words: Sequence[str]) -> tuple[list[str], int]:
-        """The rarest words that may be asked for together, at least one, and the rows that are left of `WORK`."""
-        spread = {word: sum(self._rows(connection, stem)[1] for stem in self._stems.of(word)) for word in words}
-        kept: list[str] = []
+    def _affordable(self, connection: sqlite3.Connection, words: Sequence[str]) -> tuple[dict[str, str], int]:
+        """The rarest words that may be asked for together, at least one, each with where; the rows that are left."""
+        rows = {word: [self._rows(connection, stem) for stem in self._stems.of(word)] for word in words}
+        said = {word: sum(own for own, _ in each) for word, each in rows.items()}
+        around = {word: sum(held - own for own, held in each) for word, each in rows.items()}
+        kept: dict[str, str] = {}
         room = WORK
-        for word in sorted(words, key=lambda each: spread[each]):
-            if kept and spread[word] > room:
+        for word in sorted(words, key=said.__getitem__):
+            if kept and said[word] > room:
                 break
-            room -= spread[word]
-            kept.append(word)
+            room -= said[word]
+            kept[word] = _SAID
+        for word in sorted(kept, key=around.__getitem__):
+            if around[word] <= room:
+                room -= around[word]
+                kept[word] = _ANYWHERE
         return kept, room
 
     def _within(self, connection: sqlite3.Connection, terms: Collection[str], *, room: int) -> tuple[set[str], int]:

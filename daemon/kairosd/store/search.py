@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache, partial
+from heapq import nlargest
 from itertools import count, groupby
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,10 @@ FORMAT = 5  # of the tables and texts: an index of another one is made anew
 CANDIDATES = 100  # at least; twice as many as are wanted
 HASH_BYTES = 8 << 20  # of new words that FTS5 holds before it writes a segment: few ones are sooner written and asked
 MOMENTS = 256  # kept as they are written: those of a run's turns are the same
+MORE = 4  # times as many as before are looked at next, where some are of other workspaces
 PAGE_BYTES = 16 << 10  # of the file: passages are long, and a few large pages are sooner written and read than many
 SEGMENTS = 8  # that FTS5 makes one of, twice its default: words are written over less often
 SLICE = 2000  # passages that are looked at before others have their turn
-SPARE = 2  # times as many are looked at first, and of the rest ever more: some are of other workspaces
 
 _TABLES = f"""
     CREATE TABLE passages (
@@ -178,17 +179,16 @@ class SearchIndex:
     def _candidates(self, connection: sqlite3.Connection, found: Matches, *, question: Question) -> list[Candidate]:
         """The best candidates that the question lets in; mostly they are among the best of all, sooner asked for."""
         wanted = max(CANDIDATES, 2 * question.limit)
-        numbers = sorted(found.scores, key=found.scores.__getitem__, reverse=True)
         conditions, values = _conditions(question)
         rows: list[Any] = []
-        begin, end = 0, SPARE * wanted
-        while len(rows) < wanted and begin < len(numbers):
+        for part in _best_first(found.scores, first=wanted):
             rows += connection.execute(
                 "SELECT passages.id, asks, speaker, at, thread FROM json_each(?) AS one "
                 f"CROSS JOIN passages ON passages.id = one.value WHERE {conditions}",
-                (json.dumps(numbers[begin:end]), *values),
+                (json.dumps(part), *values),
             )
-            begin, end = end, (1 + SPARE) * end
+            if len(rows) >= wanted:
+                break
         rows = sorted(rows, key=lambda row: -found.scores[row[0]])[:wanted]
         lengths = _lengths(connection, {row[4] for row in rows})
         return [
@@ -341,6 +341,16 @@ def _store(connection: sqlite3.Connection, changed: Sequence[tuple[Passage, Colu
     connection.executemany("INSERT INTO texts VALUES (?, ?)", texts)
     words = [(number, *map(encodable, (each.own, each.asked, each.around))) for number, (_, each) in numbered]
     connection.executemany("INSERT INTO words (rowid, own, asked, around) VALUES (?, ?, ?, ?)", words)
+
+
+def _best_first(scores: Mapping[int, float], *, first: int) -> Iterator[list[int]]:
+    """Numbers by their scores, best first: the `first` few, then ever longer parts."""
+    yield nlargest(first, scores, key=scores.__getitem__)
+    if len(scores) > first:
+        numbers = sorted(scores, key=scores.__getitem__, reverse=True)
+        while part := numbers[first : first * (1 + MORE)]:
+            yield part
+            first *= 1 + MORE
 
 
 def _lengths(connection: sqlite3.Connection, threads: Collection[str]) -> dict[str, int]:
