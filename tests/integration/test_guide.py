@@ -417,6 +417,32 @@ async def test_what_the_last_commit_changed_is_told_whatever_the_model_makes_of_
     assert re.search(r'commit \w+ "Begin" changed README.md, conf.py$', run.result)
 
 
+async def test_what_the_owner_says_to_remember_is_kept_without_a_model(setup: Setup) -> None:
+    project(setup, {"conf.py": "PORT = 8080\n"})
+    async with setup.running() as bench:
+        run = await bench.run(
+            await bench.tell("Remember: i moved the nightly build to Thursday because of the backups.")
+        )
+        made = await calls(bench, run.id)
+        again = await bench.run(
+            await bench.tell("Remember that I moved the nightly build to Thursday because of backups.")
+        )
+    assert made == ["remember", "finish"]
+    assert run.result.startswith("I moved the nightly build to Thursday because of the backups.\n[remembered as m:")
+    assert "known already" in again.result
+    assert (run.state, setup.actor.prompts) == (RunState.DONE_UNCHECKED, [])
+
+
+async def test_what_cannot_be_remembered_is_no_answer(setup: Setup) -> None:
+    project(setup, {"conf.py": "PORT = 8080\n"})
+    async with setup.running() as bench:
+        run = await bench.run(await bench.tell("Remember that the server is currently on loan."))
+        made = await calls(bench, run.id)
+    assert (run.state, setup.actor.prompts) == (RunState.FAILED, [])
+    assert made == ["remember", "finish"]
+    assert "'currently' is a relative date" in run.result
+
+
 async def test_an_answer_that_rests_on_nothing_twice_is_a_failure(setup: Setup) -> None:
     project(setup, {"conf.py": "PORT = 8080\n"})
     setup.actor.add(*(says("", use("finish", answer=f"It listens on {port}.")) for port in (9090, 9091)))

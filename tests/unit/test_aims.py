@@ -60,6 +60,25 @@ def test_what_the_last_commit_alone_answers(goal: str, *, alone: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("goal", "note"),
+    [
+        ("Remember: I moved the build to Thursday.", "I moved the build to Thursday."),
+        ("please remember that the port moved, use 9090", "the port moved, use 9090"),
+        ("Keep in mind: use tabs in Go code; nothing else passes", "use tabs in Go code; nothing else passes"),
+        ("Remember that the tests are slow. Fix that.", ""),
+        ("Remember that the port is 9090, then add it to README.md", ""),
+        ("Can you remember that the port is 9090?", ""),
+        ("Remember to add a test", ""),
+        ("Add a note: remember that the port is 9090", ""),
+        ("Remember:", ""),
+    ],
+)
+def test_what_is_only_to_be_remembered(goal: str, note: str) -> None:
+    assert Aim(goal).note == note
+    assert not (note and Aim(goal).is_change)
+
+
+@pytest.mark.parametrize(
     "goal",
     [
         "do it", "do the migration", "Do a refactoring", "How about adding a test?", "why not bump the version?",

@@ -36,6 +36,13 @@ _CHANGING = re.compile(rf"\b(?:{_ORDERS})\b", re.IGNORECASE)
 _THEN = re.compile(
     rf"(?:\b(?:and|then|but)\b|[,;.:!])\s*(?:(?:and|then|please|also|just|now)\s+)*(?:{_ORDERS})\b", re.IGNORECASE
 )
+# "Remember that the port is 9090": what comes after is a fact, whatever a model takes it for.
+WISH = re.compile(
+    r"(?:please |can you |could you )*(?:remember|note|keep in mind|don['’]t forget|mind)(?:,? that\b|:)\s*",
+    re.IGNORECASE,
+)
+# "Remember: use tabs" is all to be kept; "Remember that it is slow. Fix it" is not.
+_NEXT = re.compile(rf"(?:[.;!?]|\bthen\b)\s*(?:(?:and|then|please|also|just|now)\s+)*(?:{_ORDERS})\b", re.IGNORECASE)
 _A_COMMIT = re.compile(
     r"\b(?:a|the|this|that|each|every|my|our|your|first|last|latest|newest|previous|recent)\s+commit\b", re.IGNORECASE
 )  # a thing, not an order
@@ -129,9 +136,17 @@ class Aim:
         return self.is_about_last_commit and _ONLY_LAST_COMMIT.fullmatch(self.goal.strip()) is not None
 
     @property
+    def note(self) -> str:
+        """What is to be remembered, where that is all that it asks for; else empty."""
+        text = self.goal.strip()
+        wish = WISH.match(text)
+        rest = text[wish.end() :] if wish else ""
+        return "" if rest.endswith("?") or _NEXT.search(rest) else rest
+
+    @property
     def is_change(self) -> bool:
         """Whether it asks for something to be changed."""
-        return not self.is_question and _changes(self.goal)
+        return not self.is_question and not self.note and _changes(self.goal)
 
     @property
     def wants_tests(self) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import StrEnum
 
-from kairosd.core.aims import Aim
+from kairosd.core.aims import WISH, Aim
 from kairosd.core.dream import Op, Operation
 from kairosd.core.dream_checks import Frame, problems_of
 from kairosd.core.dream_dates import settled
@@ -26,10 +26,6 @@ from kairosd.frozen import frozen
 ALIKE, SHARED = 0.2, 2  # how alike two sentences must be, and in how many words, for one to take the other's place
 WORDS_LEAST = 4  # of what no owner said: the names and states that a run or a webhook lists are no sentence
 
-# "Remember that the port is 9090": what comes after is a fact, whatever a model takes it for.
-_WISH = re.compile(
-    r"(?:please |can you |could you )*(?:remember|note|keep in mind|don['’]t forget|mind)(?:,? that\b|:)\s*", re.I
-)
 # What begins so says it of the sentence before.
 _LEANS = re.compile(
     r"(?:it|its|this|that|these|those|they|their|he|she|there|then|so|but|and|or|because|otherwise|instead|also|both)\b",
@@ -115,7 +111,7 @@ def succession(operation: Operation, frame: Frame) -> tuple[Entry, Operation] | 
 
 def _owners(evidence: Evidence) -> Iterable[Statement]:
     for part in _joined(sentences(evidence.text), evidence.tier):
-        wish, said = _WISH.match(part), asserted(part)
+        wish, said = WISH.match(part), asserted(part)
         if wish and (told := part[wish.end() :].rstrip(" ?")):
             yield _statement(evidence, told[0].upper() + told[1:], wished=True)
         elif said and not Aim(said).is_question:

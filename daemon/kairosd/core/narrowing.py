@@ -43,7 +43,7 @@ class View:
 
 def narrowed(tools: Sequence[ToolSpec], aim: Aim, *, view: View) -> tuple[ToolSpec, ...]:
     """The calls that may be made now; `edit` comes once for each file. All of `tools` where nothing would be left."""
-    if aim.last_commit_answers:  # it has been shown: what a search finds, or does not, only leads astray
+    if aim.last_commit_answers or aim.note:  # it has been shown: what a search finds, or does not, only leads astray
         tools = [tool for tool in tools if tool.name == "finish"] or tools
     found = [spec for tool in tools for spec in _one(tool, aim, view=view)]
     return tuple(found) or tuple(tools)

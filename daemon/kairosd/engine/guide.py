@@ -16,7 +16,9 @@ from pathlib import Path
 
 from kairosd.core import aims
 from kairosd.core.aims import Aim
+from kairosd.core.dream_support import orders
 from kairosd.core.json import JsonObject
+from kairosd.core.memory import Kind
 from kairosd.core.messages import TAKES_BACK, Block, Message, Prompt, ToolUse
 from kairosd.core.narrowing import View, narrowed
 from kairosd.core.paths import matches
@@ -75,6 +77,8 @@ class Guide:
         """The call that the daemon makes now by itself; None where it is the model's turn."""
         began, past = await self._first_texts(), past_of(talk)
         name = f"{OWN}_{talk.turn + 1}"
+        if self.aim.note:
+            return replace(_keeping(self.aim.note, past), id=name)
         if self.aim.is_about_last_commit:  # files as they are tell nothing of it
             return None if past else ToolUse(name, "git_show", {})
         lead = _lead(self.aim, began)
@@ -300,6 +304,15 @@ class Guide:
             if b"\0" not in data and path.isprintable():
                 found[path] = data.decode("utf-8", "replace")
         return dict(sorted(found.items()))
+
+
+def _keeping(note: str, past: Sequence[Past]) -> ToolUse:
+    """Keeps what the owner said in his own words; a small model, which has no tool for it, would write it to a file."""
+    text = note[0].upper() + note[1:]
+    if kept := next((each for each in past if each.use.name == "remember"), None):
+        return ToolUse(OWN, "finish", {"answer": "Not remembered." if kept.error else f"{text}\n{kept.text}"})
+    kind = Kind.FEEDBACK if orders(note) else Kind.PROJECT
+    return ToolUse(OWN, "remember", {"text": text, "kind": kind.value})
 
 
 def _lead(aim: Aim, texts: Mapping[str, str]) -> list[ToolUse]:

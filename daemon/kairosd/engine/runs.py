@@ -182,6 +182,8 @@ class Worker:
         if not self._model().by_schema:
             return finish
         if wrong := objection(finish, talk, aim=self._guide.aim):
+            if self._guide.aim.note:
+                raise GaveUpError(wrong)
             held = without_unfounded(finish, talk, aim=self._guide.aim)
             if held is None and OBJECTION not in talk.told:
                 await talk.say(f"[kairos] {wrong}. Look, and answer with what you saw.", about=OBJECTION)

@@ -16,7 +16,9 @@ NO_ANSWER = re.compile(
 
 
 def objection(finish: Finish, talk: Conversation, *, aim: Aim) -> str:
-    """What is wrong with the answer to a question: that it names what nothing has shown; else ""."""
+    """What is wrong with an answer: that it names what nothing has shown, or that nothing was remembered; else ""."""
+    if aim.note:
+        return "; ".join(each.text for each in past_of(talk) if each.use.name == "remember" and each.error)
     if not aim.is_question:
         return ""
     if NO_ANSWER.match(finish.answer):
