@@ -158,6 +158,12 @@ def test_common_words_do_not_cost_what_they_weigh(index: SearchIndex) -> None:
     assert len(sources(index, "common word")) == 10
 
 
+def test_a_word_that_nobody_says_takes_no_place(index: SearchIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matching, "WORK", 5)
+    index.put([entry(f"m:{number}", f"port {number}") for number in range(9)], {})
+    assert len(sources(index, "quagga port")) == 9
+
+
 def test_every_word_is_looked_for_where_it_is_said_before_any_is_around(
     index: SearchIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,14 +99,14 @@ class Matcher:
                 _add(matches.scores, found, share=KIN * worth / self._rarity(connection, len(found)))
 
     def _affordable(self, connection: sqlite3.Connection, words: Sequence[str]) -> tuple[dict[str, str], int]:
-        """The rarest words that may be asked for together, at least one, each with where; the rows that are left."""
+        """The rarest words that may be asked for together, at least one that is said, with where; the rows left."""
         rows = {word: [self._rows(connection, stem) for stem in self._stems.of(word)] for word in words}
         said = {word: sum(own for own, _ in each) for word, each in rows.items()}
         around = {word: sum(held - own for own, held in each) for word, each in rows.items()}
         kept: dict[str, str] = {}
         room = WORK
         for word in sorted(words, key=said.__getitem__):
-            if kept and said[word] > room:
+            if room < WORK and said[word] > room:
                 break
             room -= said[word]
             kept[word] = _SAID
